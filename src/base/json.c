@@ -1,0 +1,373 @@
+#include "base/json.h"
+
+#include <errno.h>
+
+struct json_cursor json_open(struct slice text) {
+    return (struct json_cursor){.begin = text.p, .at = text.p, .end = text.p + text.n};
+}
+
+static int fail(struct json_cursor *c, const char *problem) {
+    c->problem = problem;
+    return -EINVAL;
+}
+
+static void skip_space(struct json_cursor *c) {
+    while (c->at < c->end && (*c->at == ' ' || *c->at == '\n' || *c->at == '\r' || *c->at == '\t'))
+        c->at++;
+}
+
+static bool is_digit(const struct json_cursor *c) {
+    return c->at < c->end && *c->at >= '0' && *c->at <= '9';
+}
+
+static bool is_hex(char ch) {
+    return (ch >= '0' && ch <= '9') || (ch >= 'a' && ch <= 'f') || (ch >= 'A' && ch <= 'F');
+}
+
+/* Steps over one multi-byte UTF-8 sequence. */
+static int skip_utf8(struct json_cursor *c) {
+    const unsigned char *p = (const unsigned char *)c->at;
+    size_t left = (size_t)(c->end - c->at), len;
+    if (p[0] >= 0xC2 && p[0] < 0xE0)
+        len = 2;
+    else if (p[0] >= 0xE0 && p[0] < 0xF0)
+        len = 3;
+    else if (p[0] >= 0xF0 && p[0] <= 0xF4)
+        len = 4;
+    else
+        return fail(c, "invalid UTF-8");
+    if (left < len)
+        return fail(c, "invalid UTF-8");
+    for (size_t i = 1; i < len; i++)
+        if ((p[i] & 0xC0) != 0x80)
+            return fail(c, "invalid UTF-8");
+    if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) || (p[0] == 0xF0 && p[1] < 0x90) ||
+        (p[0] == 0xF4 && p[1] > 0x8F))
+        return fail(c, "invalid UTF-8");
+    c->at += len;
+    return 0;
+}
+
+static int skip_escape(struct json_cursor *c) {
+    c->at++;
+    if (c->at >= c->end)
+        return fail(c, "unterminated string");
+    if (*c->at == 'u') {
+        for (int i = 1; i <= 4; i++)
+            if (c->at + i >= c->end || !is_hex(c->at[i]))
+                return fail(c, "\\u must be followed by four hex digits");
+        c->at += 5;
+        return 0;
+    }
+    if (!*c->at || !strchr("\"\\/bfnrt", *c->at))
+        return fail(c, "unknown escape in a string");
+    c->at++;
+    return 0;
+}
+
+static int skip_string(struct json_cursor *c) {
+    c->at++;
+    while (c->at < c->end) {
+        unsigned char ch = (unsigned char)*c->at;
+        int r = 0;
+        if (ch == '"') {
+            c->at++;
+            return 0;
+        }
+        if (ch < 0x20)
+            return fail(c, "a control character in a string must be escaped");
+        if (ch == '\\')
+            r = skip_escape(c);
+        else if (ch < 0x80)
+            c->at++;
+        else
+            r = skip_utf8(c);
+        if (r < 0)
+            return r;
+    }
+    return fail(c, "unterminated string");
+}
+
+static int skip_digits(struct json_cursor *c) {
+    if (!is_digit(c))
+        return fail(c, "a digit was expected in a number");
+    while (is_digit(c))
+        c->at++;
+    return 0;
+}
+
+static int skip_number(struct json_cursor *c) {
+    if (*c->at == '-')
+        c->at++;
+    if (c->at < c->end && *c->at == '0') {
+        c->at++;
+        if (is_digit(c))
+            return fail(c, "a number must not start with 0");
+    } else if (skip_digits(c) < 0) {
+        return -EINVAL;
+    }
+    if (c->at < c->end && *c->at == '.') {
+        c->at++;
+        if (skip_digits(c) < 0)
+            return -EINVAL;
+    }
+    if (c->at < c->end && (*c->at == 'e' || *c->at == 'E')) {
+        c->at++;
+        if (c->at < c->end && (*c->at == '+' || *c->at == '-'))
+            c->at++;
+        return skip_digits(c);
+    }
+    return 0;
+}
+
+static int skip_word(struct json_cursor *c, const char *word) {
+    size_t n = strlen(word);
+    if ((size_t)(c->end - c->at) < n || memcmp(c->at, word, n) != 0)
+        return fail(c, "not a JSON value");
+    c->at += n;
+    return 0;
+}
+
+static int skip_value(struct json_cursor *c, int depth, enum json_type *ret_type);
+
+/* The rest of an object (after its brace) or array, members and closing mark. */
+static int skip_container(struct json_cursor *c, int depth, bool object) {
+    if (depth >= JSON_DEPTH_MAX)
+        return fail(c, "nested too deeply");
+    char close = object ? '}' : ']';
+    enum json_type ignored;
+    c->at++;
+    skip_space(c);
+    if (c->at < c->end && *c->at == close) {
+        c->at++;
+        return 0;
+    }
+    for (;;) {
+        skip_space(c);
+        if (object) {
+            if (c->at >= c->end || *c->at != '"')
+                return fail(c, "a member name in quotes was expected");
+            if (skip_string(c) < 0)
+                return -EINVAL;
+            skip_space(c);
+            if (c->at >= c->end || *c->at != ':')
+                return fail(c, "':' was expected");
+            c->at++;
+        }
+        if (skip_value(c, depth + 1, &ignored) < 0)
+            return -EINVAL;
+        skip_space(c);
+        if (c->at < c->end && *c->at == ',') {
+            c->at++;
+            continue;
+        }
+        if (c->at < c->end && *c->at == close) {
+            c->at++;
+            return 0;
+        }
+        return fail(c, object ? "',' or '}' was expected" : "',' or ']' was expected");
+    }
+}
+
+static int skip_value(struct json_cursor *c, int depth, enum json_type *ret_type) {
+    skip_space(c);
+    if (c->at >= c->end)
+        return fail(c, "the text ends where a value was expected");
+    switch (*c->at) {
+    case '{':
+        *ret_type = JSON_TYPE_OBJECT;
+        return skip_container(c, depth, true);
+    case '[':
+        *ret_type = JSON_TYPE_ARRAY;
+        return skip_container(c, depth, false);
+    case '"':
+        *ret_type = JSON_TYPE_STRING;
+        return skip_string(c);
+    case 't':
+        *ret_type = JSON_TYPE_TRUE;
+        return skip_word(c, "true");
+    case 'f':
+        *ret_type = JSON_TYPE_FALSE;
+        return skip_word(c, "false");
+    case 'n':
+        *ret_type = JSON_TYPE_NULL;
+        return skip_word(c, "null");
+    default:
+        *ret_type = JSON_TYPE_NUMBER;
+        if (*c->at != '-' && !is_digit(c))
+            return fail(c, "not a JSON value");
+        return skip_number(c);
+    }
+}
+
+int json_value(struct json_cursor *c, struct slice *ret_value, enum json_type *ret_type) {
+    skip_space(c);
+    const char *start = c->at;
+    int r = skip_value(c, 0, ret_type);
+    if (r < 0)
+        return r;
+    *ret_value = (struct slice){start, (size_t)(c->at - start)};
+    return 0;
+}
+
+static int enter(struct json_cursor *c, char open, const char *problem) {
+    skip_space(c);
+    if (c->at >= c->end || *c->at != open)
+        return fail(c, problem);
+    c->at++;
+    return 0;
+}
+
+int json_enter_object(struct json_cursor *c) {
+    return enter(c, '{', "an object was expected");
+}
+
+int json_enter_array(struct json_cursor *c) {
+    return enter(c, '[', "an array was expected");
+}
+
+/* Steps over what stands between two members: 1 when one follows, 0 at the end. */
+static int next_item(struct json_cursor *c, bool *first, char close) {
+    skip_space(c);
+    if (c->at < c->end && *c->at == close) {
+        c->at++;
+        return 0;
+    }
+    if (*first) {
+        *first = false;
+        return 1;
+    }
+    if (c->at >= c->end || *c->at != ',')
+        return fail(c, close == '}' ? "',' or '}' was expected" : "',' or ']' was expected");
+    c->at++;
+    skip_space(c);
+    return 1;
+}
+
+int json_next_member(struct json_cursor *c, bool *first, struct json_member *ret) {
+    int r = next_item(c, first, '}');
+    if (r <= 0)
+        return r;
+    const char *start = c->at;
+    if (c->at >= c->end || *c->at != '"')
+        return fail(c, "a member name in quotes was expected");
+    if (skip_string(c) < 0)
+        return -EINVAL;
+    ret->key = (struct slice){start + 1, (size_t)(c->at - start) - 2};
+    skip_space(c);
+    if (c->at >= c->end || *c->at != ':')
+        return fail(c, "':' was expected");
+    c->at++;
+    r = json_value(c, &ret->value, &ret->type);
+    return r < 0 ? r : 1;
+}
+
+int json_next_element(struct json_cursor *c, bool *first, struct slice *ret_value, enum json_type *ret_type) {
+    int r = next_item(c, first, ']');
+    if (r <= 0)
+        return r;
+    r = json_value(c, ret_value, ret_type);
+    return r < 0 ? r : 1;
+}
+
+int json_finish(struct json_cursor *c) {
+    skip_space(c);
+    return c->at == c->end ? 0 : fail(c, "text follows the value");
+}
+
+static unsigned hex4(const char *p) {
+    unsigned v = 0;
+    for (int i = 0; i < 4; i++) {
+        char ch = p[i];
+        v = v << 4 | (unsigned)(ch <= '9' ? ch - '0' : (ch | 0x20) - 'a' + 10);
+    }
+    return v;
+}
+
+static void add_utf8(struct buf *out, unsigned v) {
+    if (v < 0x80) {
+        buf_add_char(out, (char)v);
+    } else if (v < 0x800) {
+        buf_add_char(out, (char)(0xC0 | v >> 6));
+        buf_add_char(out, (char)(0x80 | (v & 0x3F)));
+    } else if (v < 0x10000) {
+        buf_add_char(out, (char)(0xE0 | v >> 12));
+        buf_add_char(out, (char)(0x80 | (v >> 6 & 0x3F)));
+        buf_add_char(out, (char)(0x80 | (v & 0x3F)));
+    } else {
+        buf_add_char(out, (char)(0xF0 | v >> 18));
+        buf_add_char(out, (char)(0x80 | (v >> 12 & 0x3F)));
+        buf_add_char(out, (char)(0x80 | (v >> 6 & 0x3F)));
+        buf_add_char(out, (char)(0x80 | (v & 0x3F)));
+    }
+}
+
+/* Decodes the escape at s.p[i] (a backslash) and returns how many bytes it took, 0 for U+0000. */
+static size_t decode_escape(struct slice s, size_t i, struct buf *out) {
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const char *simple = strchr(from, s.p[i + 1]);
+    if (simple) {
+        buf_add_char(out, to[simple - from]);
+        return 2;
+    }
+    unsigned v = hex4(s.p + i + 2);
+    if (v == 0)
+        return 0;
+    if (v >= 0xD800 && v < 0xDC00 && i + 12 <= s.n && s.p[i + 6] == '\\' && s.p[i + 7] == 'u') {
+        unsigned low = hex4(s.p + i + 8);
+        if (low >= 0xDC00 && low < 0xE000) {
+            add_utf8(out, 0x10000 + ((v - 0xD800) << 10) + (low - 0xDC00));
+            return 12;
+        }
+    }
+    add_utf8(out, v >= 0xD800 && v < 0xE000 ? 0xFFFD : v);
+    return 6;
+}
+
+static int decode_inner(struct slice s, struct buf *out) {
+    size_t i = 0;
+    while (i < s.n) {
+        const char *escape = memchr(s.p + i, '\\', s.n - i);
+        size_t plain = escape ? (size_t)(escape - s.p) - i : s.n - i;
+        buf_add(out, s.p + i, plain);
+        i += plain;
+        if (!escape)
+            break;
+        size_t took = decode_escape(s, i, out);
+        if (!took)
+            return -EINVAL;
+        i += took;
+    }
+    return buf_ok(out) ? 0 : -ENOMEM;
+}
+
+bool json_key_is(struct slice key, const char *name) {
+    if (!key.n || !memchr(key.p, '\\', key.n))
+        return slice_eq(key, slice_of(name));
+    _cleanup_buf_ struct buf plain = {0};
+    return decode_inner(key, &plain) == 0 && slice_eq(buf_slice(&plain), slice_of(name));
+}
+
+int json_string_decode(struct slice value, struct buf *out) {
+    CHECK(value.n >= 2 && value.p[0] == '"');
+    return decode_inner((struct slice){value.p + 1, value.n - 2}, out);
+}
+
+int json_int(struct slice value, int64_t *ret) {
+    uint64_t v = 0;
+    size_t i = value.n && value.p[0] == '-' ? 1 : 0;
+    bool negative = i == 1;
+    if (i >= value.n)
+        return -EINVAL;
+    for (; i < value.n; i++) {
+        if (value.p[i] < '0' || value.p[i] > '9')
+            return -EINVAL;
+        if (v > (uint64_t)INT64_MAX / 10)
+            return -ERANGE;
+        v = v * 10 + (uint64_t)(value.p[i] - '0');
+        if (v > (uint64_t)INT64_MAX)
+            return -ERANGE;
+    }
+    *ret = negative ? -(int64_t)v : (int64_t)v;
+    return 0;
+}

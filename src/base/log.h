@@ -1,0 +1,45 @@
+/* Structured logs on stderr, one line an entry, as text or JSON lines. Values are never payloads or secrets.
+ *   log_info("delivery settled", log_str("delivery", id), log_int("attempt", n));
+ * Safe from every thread; a line is one write. */
+#pragma once
+
+#include "base/bytes.h"
+
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+
+struct log_field {
+    const char *key;
+    enum { LOG_FIELD_STR, LOG_FIELD_INT } kind;
+    struct slice str;
+    int64_t num;
+};
+
+static inline struct log_field log_slice(const char *key, struct slice value) {
+    return (struct log_field){.key = key, .kind = LOG_FIELD_STR, .str = value};
+}
+
+static inline struct log_field log_str(const char *key, const char *value) {
+    return log_slice(key, slice_of(value));
+}
+
+static inline struct log_field log_int(const char *key, int64_t value) {
+    return (struct log_field){.key = key, .kind = LOG_FIELD_INT, .num = value};
+}
+
+/* Set before any thread starts. */
+void log_configure(enum log_level least, bool json);
+void log_write(enum log_level level, const char *message, const struct log_field *fields, size_t n);
+
+/* Looks a level up by name ("debug" … "error"); -EINVAL for another. */
+int log_level_parse(struct slice s, enum log_level *ret) MUST_USE;
+
+#define LOG_AT(level, message, ...)                                                                          \
+    do {                                                                                                     \
+        const struct log_field _fields[] = {{0}, __VA_ARGS__};                                               \
+        log_write(level, message, _fields + 1, sizeof _fields / sizeof _fields[0] - 1);                      \
+    } while (0)
+
+#define log_debug(message, ...) LOG_AT(LOG_DEBUG, message, __VA_ARGS__)
+#define log_info(message, ...)  LOG_AT(LOG_INFO, message, __VA_ARGS__)
+#define log_warn(message, ...)  LOG_AT(LOG_WARN, message, __VA_ARGS__)
+#define log_error(message, ...) LOG_AT(LOG_ERROR, message, __VA_ARGS__)
