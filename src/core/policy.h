@@ -1,0 +1,47 @@
+/* A subscription's delivery policy (api.md §2, "policy"). */
+#pragma once
+
+#include "base/bytes.h"
+
+enum {
+    POLICY_TIMEOUT_MS_MIN = 100,
+    POLICY_TIMEOUT_MS_MAX = 60000,
+    POLICY_TIMEOUT_MS_DEFAULT = 15000,
+    POLICY_MAX_IN_FLIGHT_DEFAULT = 10,
+    POLICY_MAX_IN_FLIGHT_MAX = 10000,
+    POLICY_SCHEDULE_MAX = 32, /* entries */
+    POLICY_STATUSES_MAX = 32, /* entries of retry_on and no_retry_on */
+    POLICY_MAX_ATTEMPTS_DEFAULT = 24,
+    POLICY_MAX_ATTEMPTS_MAX = 1000,
+    POLICY_WINDOW_SECONDS_DEFAULT = 72 * 3600,
+    POLICY_WINDOW_SECONDS_MAX = 30 * 86400,
+    POLICY_DISABLE_AFTER_SECONDS_DEFAULT = 5 * 86400,
+};
+
+struct retry_policy {
+    /* Either an explicit schedule … */
+    uint32_t *schedule_seconds; /* owned by the policy; NULL when exponential */
+    uint32_t schedule_n;
+    /* … or exponential. */
+    uint32_t initial_seconds, max_seconds;
+    double multiplier;
+    double jitter; /* 0…1: the delay is spread over ±jitter of itself */
+};
+
+struct policy {
+    uint32_t timeout_ms;
+    uint32_t max_in_flight;
+    uint32_t rate_per_second; /* 0: no rate limit */
+    uint32_t rate_burst;
+    struct retry_policy retry;
+    uint32_t max_attempts;
+    uint32_t window_seconds;
+    uint32_t disable_after_seconds;
+    uint16_t *retry_on, *no_retry_on; /* owned; status codes */
+    uint16_t retry_on_n, no_retry_on_n;
+};
+
+/* All defaults, no lists. */
+void policy_init(struct policy *p);
+/* Frees the lists. */
+void policy_clear(struct policy *p);
