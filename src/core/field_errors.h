@@ -1,0 +1,20 @@
+/* What is wrong with a document, field by field: every bad field is told, not only the first. */
+#pragma once
+
+#include "base/bytes.h"
+
+enum { FIELD_ERRORS_MAX = 64 };
+
+struct field_error {
+    char field[80];
+    char message[160];
+};
+
+struct field_errors {
+    struct field_error at[FIELD_ERRORS_MAX];
+    size_t n; /* those past the maximum are dropped: the reader has enough to mend */
+};
+
+/* `field` is a path such as "policy.retry.jitter" or "[3].type". */
+void field_error_add(struct field_errors *e, const char *field, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));

@@ -1,0 +1,79 @@
+/* A subscription: where a tenant's events of some types go, and how. `struct subscription` is the part that
+ * delivering needs, an immutable snapshot shared by reference between the stages; a change makes a new one.
+ * The user's whole document lives in the store. */
+#pragma once
+
+#include <jansson.h>
+
+#include "core/field_errors.h"
+#include "core/id.h"
+#include "core/policy.h"
+#include "core/signature.h"
+#include "core/tenant.h"
+
+enum subscription_status {
+    SUBSCRIPTION_ACTIVE,
+    SUBSCRIPTION_PAUSED,
+    SUBSCRIPTION_DISABLED,
+    SUBSCRIPTION_DELETED
+};
+enum subscription_ordering { ORDERING_NONE, ORDERING_KEY, ORDERING_STRICT };
+enum subscription_format { FORMAT_ENVELOPE, FORMAT_RAW, FORMAT_CLOUDEVENTS };
+
+enum {
+    SUBSCRIPTION_URL_MAX = 2048,
+    SUBSCRIPTION_EVENT_TYPES_MAX = 100,
+    SUBSCRIPTION_HEADERS_MAX = 32,
+    SUBSCRIPTION_HEADER_BYTES_MAX = 4096, /* name and value of one */
+    SUBSCRIPTION_DESCRIPTION_MAX = 1024,
+    SUBSCRIPTION_METADATA_BYTES_MAX = 16384,
+    SUBSCRIPTION_SECRETS_MAX = 8, /* in force at one time */
+};
+
+struct subscription {
+    atomic_uint refs;
+    uint32_t no; /* the store's number, the lane's name */
+    uint32_t tenant_no;
+    struct id id;
+    enum subscription_status status;
+    enum subscription_ordering ordering;
+    enum subscription_format format;
+    bool receipts;
+    bool allow_http; /* the tenant's or the server's leave, judged at every send */
+    enum tenant_tier tier;
+    char tenant_id[TENANT_ID_MAX + 1];
+    char *url;          /* canonical */
+    char **event_types; /* exact names or "prefix.*"; none: all */
+    uint16_t event_types_n;
+    char *headers; /* "Name: value\r\n…" ready to send, or NULL */
+    struct policy policy;
+    int64_t resumed_at;       /* Unix ms of the last end of a pause, 0 when never paused */
+    struct signing_key *keys; /* newest first */
+    uint16_t keys_n;
+};
+
+struct subscription *subscription_ref(struct subscription *s);
+void subscription_unref(struct subscription *s); /* NULL-safe */
+
+DEFINE_CLEANUP(cleanup_subscription, struct subscription, subscription_unref)
+#define _cleanup_subscription_ _cleanup_(cleanup_subscription)
+
+/* Validates a subscription document as the API takes and keeps it: the members of api.md §2 "Subscription"
+ * that a user may set (url, event_types, filter, description, metadata, status, ordering, format, signature,
+ * headers, receipts, policy, tls). Absent or null members get their defaults; every bad or unknown one adds
+ * an entry to `errors` and NULL is returned. On success returns the full document with all defaults filled in
+ * (the caller owns it), ready to be stored and answered. The address of `url` is not judged here. */
+json_t *subscription_parse(const json_t *doc, struct field_errors *errors);
+
+/* The snapshot of a document that subscription_parse returned (in the store or just now): one reference, all
+ * fields but no, tenant_no, id, tier, tenant_id, allow_http, resumed_at and keys filled in. NULL when memory
+ * is out. */
+struct subscription *subscription_from_doc(const json_t *doc);
+
+/* Whether an event type matches the subscription's list. "x.*" matches "x.a" and "x.a.b", not "x"; an empty
+ * list matches every type but those that begin with "posthorn.". */
+bool subscription_matches(const struct subscription *s, struct slice event_type);
+
+const char *subscription_status_name(enum subscription_status s);
+const char *subscription_ordering_name(enum subscription_ordering o);
+int subscription_status_parse(struct slice s, enum subscription_status *ret) MUST_USE;

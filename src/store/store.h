@@ -1,0 +1,402 @@
+/* The store: the only truth. One narrow interface in the words of the domain; each call does a batch. Behind
+ * it stands an implementation chosen by URL (store_ops).
+ *
+ * Writing calls run inside a transaction on the writer's thread and nowhere else: see writer.h. A call that
+ * returns an error other than those its comment names (-EIO, -ENOSPC, -ENOMEM) has made the whole transaction
+ * void. Reading calls take a store_reader, of which each thread opens its own; they see what was committed.
+ *
+ * Times are Unix milliseconds, 0 (or NULL in SQL) for "none". Slices in rows that a callback gets live until
+ * it returns. */
+#pragma once
+
+#include "core/delivery.h"
+#include "core/event.h"
+#include "core/subscription.h"
+#include "core/tenant.h"
+
+struct store;
+struct store_reader;
+
+/* Opens or creates the store behind `url` ("sqlite:DIR/posthorn.db"), takes its lock and brings the schema up
+ * to date. On failure *ret_message (a static or thread-local text) says what to do. -EBUSY: another process
+ * has it. */
+int store_open(const char *url, struct store **ret, const char **ret_message) MUST_USE;
+void store_close(struct store *s);
+
+/* ---- transactions, for writer.c alone ---- */
+
+int store_begin(struct store *s) MUST_USE;
+int store_commit(struct store *s) MUST_USE; /* durable when it returns 0 */
+void store_rollback(struct store *s);
+int store_savepoint(struct store *s) MUST_USE;
+int store_savepoint_release(struct store *s) MUST_USE;
+int store_savepoint_rollback(struct store *s) MUST_USE;
+
+/* The greatest id key stored: every later one must be greater. */
+int store_last_key(struct store *s, uint64_t *ret) MUST_USE;
+/* Registers this process for the attempts it will record; `name` is "host:pid:…", `user_agent` what it sends.
+ */
+int store_register_worker(struct store *s, const char *name, const char *user_agent, int64_t now,
+                          uint32_t *ret_no) MUST_USE;
+
+/* ---- control plane, writing ---- */
+
+struct tenant_record {
+    uint32_t no;
+    struct slice id;
+    struct slice doc; /* normalised JSON: what the user set */
+    int64_t created_at, updated_at;
+};
+int store_insert_tenant(struct store *s, const struct tenant_record *t,
+                        uint32_t *ret_no) MUST_USE;                                            /* -EEXIST */
+int store_update_tenant(struct store *s, uint32_t no, struct slice doc, int64_t now) MUST_USE; /* -ENOENT */
+/* -ENOENT; -EBUSY while it has subscriptions or open deliveries. Its events and logs leave through retention.
+ */
+int store_delete_tenant(struct store *s, uint32_t no, int64_t now) MUST_USE;
+
+struct subscription_record {
+    uint32_t no, tenant_no;
+    struct id id;
+    enum subscription_status status;
+    struct slice disabled_reason;
+    struct slice doc; /* what subscription_parse returned, "status" included */
+    int64_t created_at, updated_at, resumed_at;
+    int64_t failing_since; /* first of an unbroken run of failures; 0 when the last attempt succeeded */
+};
+/* Assigns the number. */
+int store_insert_subscription(struct store *s, const struct subscription_record *r,
+                              uint32_t *ret_no) MUST_USE;
+/* Writes status, disabled_reason, doc, updated_at, resumed_at. -ENOENT. */
+int store_update_subscription(struct store *s, const struct subscription_record *r) MUST_USE;
+int store_set_failing_since(struct store *s, uint32_t subscription_no, int64_t failing_since) MUST_USE;
+/* Marks it deleted (its row stays for the deliveries that name it). -ENOENT. */
+int store_delete_subscription(struct store *s, uint32_t no, int64_t now) MUST_USE;
+/* Moves up to `limit` of a deleted subscription's waiting deliveries to the DLQ; *ret_n tells how many; those
+ * that are ATTEMPTING are left to their settle. */
+int store_close_deleted(struct store *s, uint32_t subscription_no, int64_t now, unsigned limit,
+                        unsigned *ret_n) MUST_USE;
+
+struct secret_record {
+    struct id id;
+    uint32_t subscription_no;
+    struct signing_key key; /* key.expires_at: end of the overlap, 0 while current */
+    int64_t created_at;
+};
+int store_insert_secret(struct store *s, const struct secret_record *r) MUST_USE;
+/* Rotates: every secret in force of the subscription expires at `expires_at` unless it does so before. */
+int store_expire_secrets(struct store *s, uint32_t subscription_no, int64_t expires_at) MUST_USE;
+
+struct key_record {
+    struct id id;
+    uint8_t hash[32];   /* SHA-256 of the key's text */
+    uint32_t tenant_no; /* 0: every tenant */
+    uint32_t scopes;
+    int64_t created_at, expires_at, revoked_at;
+};
+int store_insert_key(struct store *s, const struct key_record *r) MUST_USE; /* -EEXIST: this hash is known */
+int store_revoke_key(struct store *s, struct id id, int64_t now) MUST_USE;  /* -ENOENT */
+
+struct audit_record {
+    int64_t at;
+    struct slice actor;  /* "key_…" or "system" */
+    struct slice action; /* "subscription.update" … */
+    struct slice object;
+    uint32_t tenant_no;
+    struct slice detail; /* JSON, never a secret */
+};
+int store_insert_audit(struct store *s, const struct audit_record *r) MUST_USE;
+
+/* Reading within the transaction, for changes that depend on what is there. -ENOENT. Slices live until the
+ * next call. */
+int store_get_tenant(struct store *s, uint32_t no, struct tenant_record *ret) MUST_USE;
+int store_get_subscription(struct store *s, uint32_t no, struct subscription_record *ret) MUST_USE;
+/* The keys in force at now, newest first, up to SUBSCRIPTION_SECRETS_MAX. */
+int store_get_signing_keys(struct store *s, uint32_t subscription_no, int64_t now, struct signing_key *ret,
+                           size_t *ret_n) MUST_USE;
+int store_count_subscriptions(struct store *s, uint32_t tenant_no, uint64_t *ret) MUST_USE;
+
+/* ---- ingest and fanout ---- */
+
+enum fanout_state { FANOUT_PENDING, FANOUT_EXPANDING, FANOUT_DONE };
+
+struct event_record {
+    struct id id; /* id_ms(id) is created_at */
+    uint32_t tenant_no;
+    struct slice type, schema_version, ordering_key;
+    int64_t deliver_at;
+    struct slice body; /* the envelope */
+    uint32_t data_size;
+    uint32_t deliveries; /* how many were made with it; a job's are counted by the job */
+    bool has_job;
+};
+int store_insert_events(struct store *s, const struct event_record *events, size_t n) MUST_USE;
+
+struct idempotency_record {
+    uint32_t tenant_no;
+    struct slice key;
+    uint8_t body_hash[32];
+    const struct id *ids; /* of the events it stands for */
+    size_t ids_n;
+    int64_t created_at;
+};
+int store_insert_idempotency(struct store *s, const struct idempotency_record *r) MUST_USE;
+/* 0 with *ret_hash and up to ids_max ids, or -ENOENT. */
+int store_find_idempotency(struct store *s, uint32_t tenant_no, struct slice key, uint8_t ret_hash[32],
+                           struct id *ret_ids, size_t ids_max, size_t *ret_n) MUST_USE;
+
+/* A new delivery: PENDING, due at max(created_at, deliver_at). In an ordered lane (lane_key != 0) it is due
+ * only once no earlier open delivery of its lane key stands before it. Inserting one that exists already does
+ * nothing. */
+struct new_delivery {
+    uint64_t event_key;
+    uint32_t subscription_no, tenant_no;
+    uint64_t lane_key; /* 0: unordered */
+    int64_t order_at;  /* max(created_at, deliver_at) */
+    bool test;         /* made by the test route: its trigger says so */
+};
+/* *ret_made counts those that did not exist before. */
+int store_insert_deliveries(struct store *s, const struct new_delivery *d, size_t n,
+                            size_t *ret_made) MUST_USE;
+
+/* A fan-out too large for its event's transaction. Subscriptions are expanded in ascending number, (cursor,
+ * upper]. */
+struct fanout_job {
+    uint64_t event_key;
+    uint32_t tenant_no;
+    uint32_t cursor, upper;
+    uint32_t deliveries; /* made so far */
+    enum fanout_state state;
+};
+int store_insert_job(struct store *s, const struct fanout_job *j) MUST_USE;
+int store_update_job(struct store *s, const struct fanout_job *j) MUST_USE;
+/* Jobs not done, oldest first, after `after_key`; up to max. */
+int store_list_jobs(struct store *s, uint64_t after_key, struct fanout_job *ret, size_t max,
+                    size_t *ret_n) MUST_USE;
+/* What expanding needs of an event. -ENOENT. Slices live until the next call. */
+int store_get_event(struct store *s, uint64_t event_key, struct event_record *ret) MUST_USE;
+
+/* ---- lanes: claiming ---- */
+
+/* One lane that wants work. */
+struct lane_claim {
+    uint32_t subscription_no, tenant_no;
+    uint32_t limit;    /* tasks wanted */
+    int64_t window_ms; /* the policy's window */
+    int64_t resumed_at;
+    int64_t lease_ms; /* from now */
+    bool ordered;
+    /* results */
+    uint32_t claimed, expired;
+    int64_t next_due_at; /* of what is left in the lane, INT64_MAX when nothing waits */
+};
+
+/* A claimed delivery: ATTEMPTING, its attempt number is the fencing token. */
+struct task {
+    uint64_t event_key;
+    uint32_t subscription_no;
+    uint32_t number; /* of the attempt that begins now */
+    uint32_t base, uncounted;
+    int64_t window_at;
+    int64_t lease_until;
+    enum attempt_trigger trigger;
+};
+
+/* A delivery that left its lane for the DLQ without an attempt. */
+struct expired_task {
+    uint64_t event_key;
+    uint32_t subscription_no;
+};
+
+/* For each lane in turn moves up to `limit` due deliveries to ATTEMPTING, the longest due first, and those
+ * whose window has closed to the DLQ. Appends to `tasks` (tasks_max ≥ the sum of limits) and `expired`; a
+ * lane stops when `expired` is full. */
+int store_claim(struct store *s, struct lane_claim *lanes, size_t n, int64_t now, struct task *tasks,
+                size_t tasks_max, size_t *ret_tasks, struct expired_task *expired, size_t expired_max,
+                size_t *ret_expired) MUST_USE;
+
+/* Moves up to `limit` waiting deliveries whose window has closed to the DLQ, in a lane that is not claiming.
+ */
+int store_expire(struct store *s, uint32_t subscription_no, int64_t window_ms, int64_t now,
+                 struct expired_task *ret, size_t limit, size_t *ret_n) MUST_USE;
+
+/* Lanes that have waiting deliveries, ascending after `after_no`, with their earliest due time. */
+struct lane_due {
+    uint32_t subscription_no;
+    int64_t due_at;
+};
+int store_list_lanes_due(struct store *s, uint32_t after_no, struct lane_due *ret, size_t max,
+                         size_t *ret_n) MUST_USE;
+
+/* ---- settle ---- */
+
+struct attempt_record {
+    int64_t started_at;
+    int32_t latency_ms;
+    int32_t dns_ms, connect_ms, tls_ms, wait_ms;
+    int status; /* 0: none */
+    enum attempt_error error;
+    enum attempt_trigger trigger;
+    uint32_t worker_no;
+    struct slice url;
+    struct slice request_headers; /* the subscriber's own, "Name: value\r\n…" */
+    struct slice content_type;
+    struct slice signature;
+    struct slice response_headers; /* "Name: value\r\n…", bounded */
+    struct slice response_body;    /* its first 4 KiB */
+    bool has_hash;
+    uint8_t response_hash[32];
+};
+
+struct settlement {
+    uint64_t event_key;
+    uint32_t subscription_no;
+    uint32_t number; /* the fencing token */
+    enum delivery_state to;
+    enum delivery_reason reason;
+    int64_t due_at; /* for RETRY */
+    bool counted;
+    int64_t settled_at;
+    struct attempt_record attempt;
+    /* results */
+    bool stale;              /* refused: not ATTEMPTING any more, or a later attempt; nothing was written */
+    int64_t released_due_at; /* ordered lanes: the next of its key is due then; 0 when none */
+};
+int store_settle(struct store *s, struct settlement *items, size_t n) MUST_USE;
+
+/* Deliveries whose lease ended before `before`, as tasks (INT64_MAX: every ATTEMPTING one); up to max, oldest
+ * first. */
+struct leased_task {
+    struct task task;
+    int64_t started_at; /* when it was claimed */
+};
+int store_list_expired_leases(struct store *s, int64_t before, struct leased_task *ret, size_t max,
+                              size_t *ret_n) MUST_USE;
+
+/* Deletes up to about `limit` rows of a tenant's closed events older than `before` (an event with an open
+ * delivery or job stays); *ret_n rows were deleted. Fewer than limit: nothing is left to do. */
+int store_retain(struct store *s, uint32_t tenant_no, int64_t before, unsigned limit,
+                 unsigned *ret_n) MUST_USE;
+int store_retain_idempotency(struct store *s, int64_t before, unsigned limit, unsigned *ret_n) MUST_USE;
+
+/* Replay: DELIVERED or DLQ → REPLAYING, due now, attempts and window afresh. -ENOENT; -EBUSY while it is
+ * open; -ESTALE when the payload is gone. */
+int store_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, int64_t now,
+                 struct slice source, struct slice requested_by) MUST_USE;
+
+/* ---- reading ---- */
+
+int store_reader_open(struct store *s, struct store_reader **ret) MUST_USE;
+void store_reader_close(struct store_reader *r);
+/* 0 when the store answers. */
+int store_reader_ping(struct store_reader *r) MUST_USE;
+
+/* Rows come newest first unless said otherwise; a callback returns 0 to go on, another value to stop (which
+ * is returned). */
+typedef int (*tenant_row_fn)(void *arg, const struct tenant_record *row);
+typedef int (*subscription_row_fn)(void *arg, const struct subscription_record *row);
+typedef int (*secret_row_fn)(void *arg, const struct secret_record *row);
+typedef int (*key_row_fn)(void *arg, const struct key_record *row);
+typedef int (*audit_row_fn)(void *arg, uint64_t no, const struct audit_record *row);
+
+int store_read_tenant(struct store_reader *r, struct slice id, tenant_row_fn fn,
+                      void *arg) MUST_USE; /* -ENOENT */
+/* before_no 0: from the newest. */
+int store_list_tenants(struct store_reader *r, uint32_t before_no, size_t limit, tenant_row_fn fn,
+                       void *arg) MUST_USE;
+int store_read_subscription(struct store_reader *r, uint32_t tenant_no, struct id id, subscription_row_fn fn,
+                            void *arg) MUST_USE; /* -ENOENT, also when deleted */
+/* status < 0: any. tenant_no 0: every tenant, ascending (for the index at start). */
+int store_list_subscriptions(struct store_reader *r, uint32_t tenant_no, int status, uint32_t before_no,
+                             size_t limit, subscription_row_fn fn, void *arg) MUST_USE;
+int store_each_subscription(struct store_reader *r, subscription_row_fn fn, void *arg) MUST_USE;
+/* Secrets in force at now, newest first. subscription_no 0: of all subscriptions, by subscription. */
+int store_list_secrets(struct store_reader *r, uint32_t subscription_no, int64_t now, secret_row_fn fn,
+                       void *arg) MUST_USE;
+int store_list_keys(struct store_reader *r, size_t limit, key_row_fn fn, void *arg) MUST_USE;
+int store_list_audit(struct store_reader *r, uint32_t tenant_no, uint64_t before_no, size_t limit,
+                     audit_row_fn fn, void *arg) MUST_USE;
+
+struct event_row {
+    struct event_record event;
+    enum fanout_state fanout;
+    uint64_t fanout_deliveries;
+};
+typedef int (*event_row_fn)(void *arg, const struct event_row *row);
+
+struct event_query {
+    uint32_t tenant_no;
+    uint64_t before_key;  /* 0: from the newest */
+    int64_t since, until; /* of created_at, [since, until); 0: open */
+    struct slice type, ordering_key;
+    size_t limit;
+};
+/* The id's tail is compared too. -ENOENT. */
+int store_read_event(struct store_reader *r, uint32_t tenant_no, struct id id, event_row_fn fn,
+                     void *arg) MUST_USE;
+int store_list_events(struct store_reader *r, const struct event_query *q, event_row_fn fn,
+                      void *arg) MUST_USE;
+/* Type, envelope and data size alone: what sending needs. -ENOENT. */
+int store_read_body(struct store_reader *r, uint64_t event_key, event_row_fn fn, void *arg) MUST_USE;
+
+struct delivery_row {
+    uint64_t event_key;
+    uint32_t subscription_no, tenant_no;
+    struct id subscription_id;
+    struct id event_id;
+    struct slice event_type, ordering_key;
+    enum delivery_state state;
+    enum delivery_reason reason;
+    uint32_t attempts;
+    int64_t created_at, next_attempt_at, closed_at; /* next_attempt_at 0 when closed or ATTEMPTING */
+    int64_t claimed_at;                             /* while ATTEMPTING */
+    bool blocked;                                   /* waits for an earlier one of its lane key */
+    int last_status;
+    enum attempt_error last_error;
+    struct slice replay_source, replay_requested_by; /* absent when never replayed */
+    int64_t replay_at;
+};
+typedef int (*delivery_row_fn)(void *arg, const struct delivery_row *row);
+
+struct delivery_query {
+    uint32_t tenant_no;
+    uint64_t before_event_key; /* the last row of the page before; 0: from the newest */
+    uint32_t before_subscription_no;
+    int64_t since, until;     /* of the event's created_at; 0: open */
+    int state;                /* -1: any */
+    uint32_t subscription_no; /* 0: any */
+    uint64_t event_key;       /* 0: any */
+    struct slice event_type;
+    size_t limit;
+};
+int store_read_delivery(struct store_reader *r, uint32_t tenant_no, uint64_t event_key,
+                        uint32_t subscription_no, delivery_row_fn fn, void *arg) MUST_USE; /* -ENOENT */
+int store_list_deliveries(struct store_reader *r, const struct delivery_query *q, delivery_row_fn fn,
+                          void *arg) MUST_USE;
+
+struct attempt_row {
+    uint32_t number;
+    struct id id;
+    struct slice worker, user_agent;
+    enum delivery_state to; /* what the delivery became */
+    enum delivery_reason reason;
+    int64_t settled_at;
+    struct attempt_record attempt;
+};
+typedef int (*attempt_row_fn)(void *arg, const struct attempt_row *row);
+/* Oldest first. */
+int store_list_attempts(struct store_reader *r, uint64_t event_key, uint32_t subscription_no,
+                        attempt_row_fn fn, void *arg) MUST_USE;
+
+/* A transition without an attempt, oldest first. */
+struct transition_row {
+    int64_t at;
+    enum delivery_state from, to;
+    enum delivery_reason reason;
+};
+typedef int (*transition_row_fn)(void *arg, const struct transition_row *row);
+int store_list_transitions(struct store_reader *r, uint64_t event_key, uint32_t subscription_no,
+                           transition_row_fn fn, void *arg) MUST_USE;
+
+/* Open and DLQ deliveries of a lane, each counted up to `max`. */
+int store_count_lane(struct store_reader *r, uint32_t subscription_no, uint32_t tenant_no, uint64_t max,
+                     uint64_t *ret_pending, uint64_t *ret_dlq) MUST_USE;
