@@ -1,0 +1,41 @@
+/* Fan-out: which subscriptions an event goes to, and the deliveries that follow. The index lives in memory
+ * and belongs to the writer's thread: every call here is made there (from a writer_job's run or done). */
+#pragma once
+
+#include "core/subscription.h"
+#include "lanes/dispatch.h"
+#include "store/store.h"
+
+struct fanout;
+
+/* Above this an event becomes a persisted job, expanded in chunks. */
+enum { FANOUT_INLINE_MAX = 1000, FANOUT_CHUNK = 1000 };
+
+int fanout_new(struct metrics *m, struct fanout **ret) MUST_USE;
+void fanout_free(struct fanout *f);
+
+/* Adds or replaces a subscription's snapshot (its own reference); only ACTIVE and PAUSED ones match new
+ * events. */
+int fanout_put(struct fanout *f, struct subscription *s) MUST_USE;
+void fanout_remove(struct fanout *f, uint32_t subscription_no);
+/* The snapshot in force, borrowed until the next put or remove of it; NULL when unknown. */
+struct subscription *fanout_subscription(struct fanout *f, uint32_t subscription_no);
+
+/* Call before a subscription's matching changes (types, status, deletion), in the same transaction: pending
+ * jobs are expanded for it alone, so that what matched at publish is delivered. */
+int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscription_no) MUST_USE;
+
+/* In the event's transaction, before store_insert_events: makes its deliveries, or its job when they are many
+ * (sets e->deliveries and e->has_job). only_subscription != 0: a test, to that subscription alone. */
+int fanout_event(struct fanout *f, struct store *st, struct event_record *e,
+                 uint32_t only_subscription) MUST_USE;
+
+/* Expands the next chunk of the job whose turn it is (jobs take turns). *ret_more: there is more to do. */
+int fanout_expand(struct fanout *f, struct store *st, bool *ret_more) MUST_USE;
+/* Reads the jobs a stop left behind. */
+int fanout_resume(struct fanout *f, struct store *st) MUST_USE;
+bool fanout_has_jobs(const struct fanout *f);
+
+/* After the commit: tells the lanes what was made since the last call. (After a rollback: fanout_forget.) */
+void fanout_announce(struct fanout *f, struct dispatch *d);
+void fanout_forget(struct fanout *f);

@@ -1,0 +1,19 @@
+/* The bodies of recent events, shared by all threads, so that what was just published is not read back from
+ * the store. Bounded in bytes; the oldest leave first. */
+#pragma once
+
+#include "base/bytes.h"
+
+struct body_cache;
+
+struct body {
+    struct blob *envelope; /* one reference, the caller's */
+    uint32_t data_size;
+};
+
+int body_cache_new(size_t bytes_max, struct body_cache **ret) MUST_USE;
+void body_cache_free(struct body_cache *c);
+/* Keeps a reference of its own. A failed allocation is no error: the body is read from the store later. */
+void body_cache_put(struct body_cache *c, uint64_t event_key, struct blob *envelope, uint32_t data_size);
+/* true with a reference in ret. */
+bool body_cache_get(struct body_cache *c, uint64_t event_key, struct body *ret);

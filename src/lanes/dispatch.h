@@ -1,0 +1,61 @@
+/* The dispatcher: the delivery loops (one a core), each with the lanes whose hash falls to it. It claims what
+ * a lane may send, sends it, settles the outcome, and waits for what comes due. Lanes are loop-local; other
+ * threads talk to them by message. */
+#pragma once
+
+#include "core/address.h"
+#include "core/subscription.h"
+#include "observe/metrics.h"
+#include "store/writer.h"
+
+struct dispatch;
+struct body_cache;
+
+struct dispatch_options {
+    struct store *store;
+    struct writer *writer;
+    struct metrics *metrics;
+    struct body_cache *bodies;
+    const struct address_policy *addresses; /* outlives the dispatcher */
+    unsigned loops;                         /* threads, 1…64 */
+    unsigned max_in_flight;                 /* attempts under way over all loops */
+    int64_t lease_margin_ms;                /* a lease is the policy's timeout and this */
+    uint32_t worker_no;
+    const char *worker_name;
+    const char *user_agent; /* "posthorn/VERSION" */
+};
+
+int dispatch_start(const struct dispatch_options *o, struct dispatch **ret) MUST_USE;
+/* Stops claiming, lets attempts in flight end within their deadlines, settles them. Blocks until all loops
+ * have ended. */
+void dispatch_stop(struct dispatch *d);
+void dispatch_free(struct dispatch *d);
+
+/* A new or changed subscription: takes effect on the next attempt. Takes its own reference. */
+int dispatch_configure(struct dispatch *d, struct subscription *s) MUST_USE;
+
+/* Stops sending for a deleted subscription; `stopped` is called on a loop's thread once no attempt of it is
+ * under way. What waits in its lane then moves to the DLQ in chunks, in the background. */
+int dispatch_remove(struct dispatch *d, uint32_t subscription_no, void (*stopped)(void *arg),
+                    void *arg) MUST_USE;
+
+/* The store has deliveries of this lane that come due at due_at. Any thread, after the commit. */
+struct lane_notice {
+    uint32_t subscription_no;
+    int64_t due_at;
+};
+int dispatch_notify(struct dispatch *d, const struct lane_notice *notices, size_t n) MUST_USE;
+
+struct lane_stats {
+    bool known;
+    uint32_t in_flight;
+    uint32_t concurrency; /* the limit in force now */
+    const char *breaker;  /* "closed", "open", "half_open" */
+    enum lane_wait waiting_on;
+    int64_t next_due_at;                                    /* INT64_MAX: nothing waits */
+    uint64_t successes, failures;                           /* attempts of the last hour or so, decaying */
+    int32_t latency_p50_ms, latency_p95_ms, latency_p99_ms; /* -1: none yet */
+};
+/* Asks the lane's loop and waits for its answer (microseconds; at most a second: then -ETIMEDOUT). Not from a
+ * loop's thread. */
+int dispatch_stats(struct dispatch *d, uint32_t subscription_no, struct lane_stats *ret) MUST_USE;
