@@ -1,0 +1,180 @@
+#include "store/sqlite/sqlite.h"
+
+#include <errno.h>
+
+#include "base/log.h"
+
+enum { BUSY_TIMEOUT_MS = 5000, CHECKPOINT_PAGES = 4000 };
+
+static int exec(sqlite3 *db, const char *sql) {
+    int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+    return rc == SQLITE_OK ? 0 : sqlite_errno(db, rc);
+}
+
+int connection_open(struct connection *c, const char *path, bool writer) {
+    *c = (struct connection){0};
+    int flags = writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
+    int rc = sqlite3_open_v2(path, &c->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
+    if (rc != SQLITE_OK) {
+        int r = sqlite_errno(c->db, rc);
+        connection_close(c);
+        return r;
+    }
+    sqlite3_busy_timeout(c->db, BUSY_TIMEOUT_MS);
+    /* Debian builds with SECURE_DELETE, which would write every freed byte once more. All checkpoints are the
+     * writer's: SQLite 3.40 has a race when two connections reset the log. */
+    int r = exec(c->db, "PRAGMA secure_delete=OFF; PRAGMA temp_store=MEMORY; PRAGMA mmap_size=268435456;");
+    if (r == 0 && writer)
+        r = exec(c->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536;"
+                        "PRAGMA foreign_keys=OFF; PRAGMA journal_size_limit=67108864;");
+    if (r == 0)
+        r = exec(c->db,
+                 writer ? "PRAGMA wal_autocheckpoint=4000" : "PRAGMA cache_size=-8192; PRAGMA query_only=ON");
+    if (r < 0)
+        connection_close(c);
+    return r;
+}
+
+void connection_close(struct connection *c) {
+    for (size_t i = 0; i < STATEMENTS_MAX * 2; i++)
+        sqlite3_finalize(c->cache[i].stmt);
+    sqlite3_close(c->db);
+    *c = (struct connection){0};
+}
+
+sqlite3_stmt *connection_prepare(struct connection *c, const char *sql) {
+    size_t at = mix64((uint64_t)(uintptr_t)sql) % (STATEMENTS_MAX * 2);
+    while (c->cache[at].sql && c->cache[at].sql != sql)
+        at = (at + 1) % (STATEMENTS_MAX * 2);
+    if (c->cache[at].sql)
+        return c->cache[at].stmt;
+    CHECK(c->cached < STATEMENTS_MAX);
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v3(c->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &st, NULL);
+    if (rc != SQLITE_OK) {
+        log_error("the store refuses a statement", log_str("sql", sql),
+                  log_str("error", sqlite3_errmsg(c->db)));
+        return NULL;
+    }
+    c->cache[at].sql = sql;
+    c->cache[at].stmt = st;
+    c->cached++;
+    return st;
+}
+
+int sqlite_errno(sqlite3 *db, int rc) {
+    int extended = db ? sqlite3_extended_errcode(db) : rc;
+    log_error("the store cannot do its work", log_str("error", db ? sqlite3_errmsg(db) : sqlite3_errstr(rc)),
+              log_int("code", extended));
+    if (extended == SQLITE_IOERR_FSYNC || extended == SQLITE_IOERR_DIR_FSYNC) {
+        /* After a failed fsync the kernel may have dropped the pages: only a restart, which reads what is
+         * really there, can tell. Nothing of this transaction was acknowledged. */
+        log_error("fsync failed: the process ends. Check the disk, then start again",
+                  log_int("code", extended));
+        _exit(74);
+    }
+    switch (rc & 0xff) {
+    case SQLITE_NOMEM:
+        return -ENOMEM;
+    case SQLITE_FULL:
+        return -ENOSPC;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return -EBUSY;
+    default:
+        return -EIO;
+    }
+}
+
+int statement_next(struct connection *c, sqlite3_stmt *st) {
+    if (!st)
+        return -EIO;
+    int rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW)
+        return 1;
+    int r = rc == SQLITE_DONE ? 0 : sqlite_errno(c->db, rc);
+    statement_done(st);
+    return r;
+}
+
+int statement_run(struct connection *c, sqlite3_stmt *st) {
+    int r = statement_next(c, st);
+    CHECK(r <= 0);
+    return r;
+}
+
+void statement_done(sqlite3_stmt *st) {
+    sqlite3_reset(st);
+}
+
+void bind_int(sqlite3_stmt *st, int at, int64_t v) {
+    sqlite3_bind_int64(st, at, v);
+}
+
+void bind_time(sqlite3_stmt *st, int at, int64_t ms) {
+    if (ms)
+        sqlite3_bind_int64(st, at, ms);
+    else
+        sqlite3_bind_null(st, at);
+}
+
+void bind_text(sqlite3_stmt *st, int at, struct slice s) {
+    if (s.p)
+        sqlite3_bind_text64(st, at, s.p, s.n, SQLITE_STATIC, SQLITE_UTF8);
+    else
+        sqlite3_bind_null(st, at);
+}
+
+void bind_blob(sqlite3_stmt *st, int at, struct slice s) {
+    if (s.p)
+        sqlite3_bind_blob64(st, at, s.p, s.n, SQLITE_STATIC);
+    else
+        sqlite3_bind_null(st, at);
+}
+
+struct slice column_slice(sqlite3_stmt *st, int at) {
+    if (sqlite3_column_type(st, at) == SQLITE_NULL)
+        return SLICE_NONE;
+    const char *p = sqlite3_column_blob(st, at);
+    return (struct slice){p ? p : "", (size_t)sqlite3_column_bytes(st, at)};
+}
+
+void read_tenant_columns(sqlite3_stmt *st, struct tenant_record *ret) {
+    *ret = (struct tenant_record){
+        .no = (uint32_t)column_int(st, 0),
+        .id = column_slice(st, 1),
+        .doc = column_slice(st, 2),
+        .created_at = column_int(st, 3),
+        .updated_at = column_int(st, 4),
+    };
+}
+
+void read_subscription_columns(sqlite3_stmt *st, struct subscription_record *ret) {
+    *ret = (struct subscription_record){
+        .no = (uint32_t)column_int(st, 0),
+        .tenant_no = (uint32_t)column_int(st, 1),
+        .id = {.key = (uint64_t)column_int(st, 2), .tail = (uint64_t)column_int(st, 3)},
+        .status = (enum subscription_status)column_int(st, 4),
+        .disabled_reason = column_slice(st, 5),
+        .doc = column_slice(st, 6),
+        .created_at = column_int(st, 7),
+        .updated_at = column_int(st, 8),
+        .resumed_at = column_int(st, 9),
+        .failing_since = column_int(st, 10),
+    };
+}
+
+void read_event_columns(sqlite3_stmt *st, struct event_record *ret) {
+    *ret = (struct event_record){
+        .id = {.key = (uint64_t)column_int(st, 0), .tail = (uint64_t)column_int(st, 1)},
+        .tenant_no = (uint32_t)column_int(st, 2),
+        .type = column_slice(st, 3),
+        .schema_version = column_slice(st, 4),
+        .ordering_key = column_slice(st, 5),
+        .deliver_at = column_int(st, 6),
+        .data_size = (uint32_t)column_int(st, 7),
+        .deliveries = (uint32_t)column_int(st, 8),
+        .has_job = column_int(st, 9) != 0,
+        .body = column_slice(st, 10),
+    };
+}

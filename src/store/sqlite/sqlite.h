@@ -1,0 +1,74 @@
+/* What the files of the SQLite store share. */
+#pragma once
+
+#include <sqlite3.h>
+
+#include "store/store.h"
+
+enum { STATEMENTS_MAX = 128 };
+
+/* A connection with its prepared statements, found by the address of their text (a string literal each). */
+struct connection {
+    sqlite3 *db;
+    struct {
+        const char *sql;
+        sqlite3_stmt *stmt;
+    } cache[STATEMENTS_MAX * 2]; /* open addressing */
+    size_t cached;
+};
+
+struct store {
+    uint32_t magic;
+    struct connection writer;
+    char *path;
+    int lock_fd;
+};
+
+struct store_reader {
+    struct connection conn;
+};
+
+int connection_open(struct connection *c, const char *path, bool writer) MUST_USE;
+void connection_close(struct connection *c);
+
+/* The prepared statement of a string literal, reset and without bindings; NULL when it cannot be prepared
+ * (logged). */
+sqlite3_stmt *connection_prepare(struct connection *c, const char *sql);
+
+/* Steps a statement that gives no rows, and resets it. 0, or the negative errno of what SQLite says. */
+int statement_run(struct connection *c, sqlite3_stmt *st) MUST_USE;
+/* 1 with a row, 0 at the end (then reset), or a negative errno (then reset). */
+int statement_next(struct connection *c, sqlite3_stmt *st) MUST_USE;
+void statement_done(sqlite3_stmt *st); /* resets early */
+
+/* -ENOSPC for a full disk, -ENOMEM, otherwise -EIO; logs it once with SQLite's words. A failed fsync ends the
+ * process. */
+int sqlite_errno(sqlite3 *db, int rc);
+
+/* Binding: absent slices and zero times become NULL. Slices must outlive the step (SQLITE_STATIC). */
+void bind_int(sqlite3_stmt *st, int at, int64_t v);
+void bind_time(sqlite3_stmt *st, int at, int64_t ms);
+void bind_text(sqlite3_stmt *st, int at, struct slice s);
+void bind_blob(sqlite3_stmt *st, int at, struct slice s);
+
+static inline int64_t column_int(sqlite3_stmt *st, int at) {
+    return sqlite3_column_int64(st, at); /* NULL reads as 0 */
+}
+
+struct slice column_slice(sqlite3_stmt *st, int at); /* text or blob; NULL reads as absent */
+
+/* Columns: no, tenant, key, tail, status, disabled_reason, doc, created_at, updated_at, resumed_at,
+ * failing_since */
+#define SUBSCRIPTION_COLUMNS                                                                                 \
+    "no, tenant, key, tail, status, disabled_reason, doc, created_at, updated_at, resumed_at, failing_since"
+void read_subscription_columns(sqlite3_stmt *st, struct subscription_record *ret);
+
+#define TENANT_COLUMNS "no, id, doc, created_at, updated_at"
+void read_tenant_columns(sqlite3_stmt *st, struct tenant_record *ret);
+
+/* Columns: key, tail, tenant, type, schema_version, ordering_key, deliver_at, data_size, deliveries, has_job,
+ * body */
+#define EVENT_COLUMNS                                                                                        \
+    "events.key, events.tail, events.tenant, events.type, events.schema_version, events.ordering_key, "      \
+    "events.deliver_at, events.data_size, events.deliveries, events.has_job, events.body"
+void read_event_columns(sqlite3_stmt *st, struct event_record *ret);
