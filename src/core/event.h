@@ -16,20 +16,26 @@ enum {
 
 #define EVENT_DELIVER_AHEAD_MS_MAX (INT64_C(30) * 86400 * 1000)
 
-/* A parsed publish body. `data` points into the request; the texts are decoded copies in `strings`. */
+enum {
+    PUBLISH_STRINGS_SIZE =
+        EVENT_TYPE_MAX + EVENT_SCHEMA_VERSION_MAX + EVENT_ORDERING_KEY_MAX + IDEMPOTENCY_KEY_MAX + 4
+};
+
+/* A parsed publish body. `data` points into the request; the texts are decoded copies in `strings`, each with
+ * a NUL after it, so a copied struct still points into the first. Absent: p == NULL; schema_version has its
+ * default then. */
 struct publish {
-    struct slice type, schema_version, ordering_key,
-        idempotency_key; /* absent: p == NULL; schema_version has its default */
+    struct slice type, schema_version, ordering_key, idempotency_key;
     struct slice data;
     int64_t deliver_at; /* Unix ms, 0 when absent or not in the future */
-    char
-        strings[EVENT_TYPE_MAX + EVENT_SCHEMA_VERSION_MAX + EVENT_ORDERING_KEY_MAX + IDEMPOTENCY_KEY_MAX + 4];
+    char strings[PUBLISH_STRINGS_SIZE];
 };
 
 /* Parses one publish body. `body` must be one whole JSON value. 0; -EBADMSG when it is not JSON (*ret_problem
  * says what is wrong, *ret_offset where); -EINVAL when it is not a valid event: `errors` has an entry a bad
- * field, their names preceded by `prefix` (such as "[3]."; ""). `in_batch` allows "idempotency_key";
- * `allow_reserved` allows types of "posthorn.". */
+ * field, their names preceded by `prefix` (such as "[3]."; ""); -EMSGSIZE when `data` has more than
+ * data_bytes_max bytes, whatever else is wrong (`errors` says it too); -ENOMEM. `in_batch` allows
+ * "idempotency_key"; `allow_reserved` allows types of "posthorn.". `now` is Unix ms. */
 struct publish_rules {
     const char *prefix;
     bool in_batch, allow_reserved;
@@ -52,7 +58,9 @@ static inline struct slice event_data(struct slice envelope, size_t data_size) {
     return (struct slice){envelope.p + envelope.n - 1 - data_size, data_size};
 }
 
-/* A structured CloudEvents 1.0 event (application/cloudevents+json) into out. */
+/* A structured CloudEvents 1.0 event (application/cloudevents+json) into out: look at buf_ok afterwards. The
+ * schema version is the extension attribute "schemaversion", the ordering key, when there is one, "subject".
+ */
 struct event_meta {
     struct id id;
     struct slice type, schema_version, ordering_key;

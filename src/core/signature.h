@@ -16,7 +16,7 @@ enum {
 struct signing_key {
     enum signing_scheme scheme;
     uint8_t size;                    /* of bytes */
-    uint8_t bytes[SECRET_BYTES_MAX]; /* HMAC key, or ed25519 seed (32) and public key (32) */
+    uint8_t bytes[SECRET_BYTES_MAX]; /* HMAC key, or ed25519 seed (32) and public key (32), or public key */
     int64_t expires_at;              /* Unix ms; 0: in force until it is rotated out */
 };
 
@@ -25,7 +25,8 @@ struct signer;
 struct signer *signer_new(void); /* NULL when memory is out */
 void signer_free(struct signer *s);
 
-/* "v1,BASE64" or "v1a,BASE64" of one key over "id.timestamp.body" into out. -EIO when OpenSSL fails. */
+/* "v1,BASE64" or "v1a,BASE64" of one key over "id.timestamp.body" into out. -EINVAL for a
+ * public key, -EIO when OpenSSL fails, -ENOMEM. */
 int signer_sign(struct signer *s, const struct signing_key *key, struct slice id, int64_t timestamp,
                 struct slice body, char out[SIGNATURE_TEXT_SIZE]) MUST_USE;
 
@@ -35,11 +36,12 @@ bool signer_verify(struct signer *s, const struct signing_key *key, struct slice
                    struct slice body, struct slice header, int64_t now_seconds, int64_t tolerance_seconds);
 
 /* "whsec_…" (24…64 bytes) or "whsk_…" (64 bytes: seed and public key) or "whpk_…" (32 bytes, for verifying
- * only). -EINVAL. */
+ * only), in canonical base64. -EINVAL, also when seed and public key do not belong together; -EIO when
+ * OpenSSL fails. */
 int signing_key_parse(struct slice text, struct signing_key *ret) MUST_USE;
-/* A new random key of this scheme. */
+/* A new random key of this scheme. -EIO when OpenSSL fails. */
 int signing_key_generate(enum signing_scheme scheme, struct signing_key *ret) MUST_USE;
-/* The secret as text ("whsec_…" or "whsk_…"). */
+/* The secret as text ("whsec_…" or "whsk_…"); a public key has none. The caller wipes `out`. */
 void signing_key_text(const struct signing_key *key, char out[SECRET_TEXT_SIZE]);
 /* "whpk_…" of an ed25519 key. */
 void signing_key_public_text(const struct signing_key *key, char out[SECRET_TEXT_SIZE]);

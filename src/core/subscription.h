@@ -74,6 +74,17 @@ struct subscription *subscription_from_doc(const json_t *doc);
  * list matches every type but those that begin with "posthorn.". */
 bool subscription_matches(const struct subscription *s, struct slice event_type);
 
+/* What orders the deliveries of an event within its subscription: 0 for unordered; those with the same value
+ * go one at a time, in publish order. Keys that share a hash are serialised together, which is harmless.
+ * Stored. */
+static inline uint64_t subscription_lane_key(enum subscription_ordering ordering, struct slice ordering_key) {
+    if (ordering == ORDERING_STRICT)
+        return 1;
+    if (ordering == ORDERING_NONE || !ordering_key.p)
+        return 0;
+    return hash64(ordering_key.p, ordering_key.n) >> 2 | UINT64_C(2);
+}
+
 const char *subscription_status_name(enum subscription_status s);
 const char *subscription_ordering_name(enum subscription_ordering o);
 int subscription_status_parse(struct slice s, enum subscription_status *ret) MUST_USE;

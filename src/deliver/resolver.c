@@ -130,31 +130,37 @@ static int error_of(int status) {
     }
 }
 
-/* Copies what was found into n and returns how long it may be kept. */
-static int64_t keep_addresses(struct resolver_name *n, const struct ares_addrinfo *found) {
-    int64_t ttl_us = RESOLVER_TTL_MAX_US;
-    for (const struct ares_addrinfo_cname *c = found->cnames; c; c = c->next) {
-        if (c->ttl * INT64_C(1000000) < ttl_us)
-            ttl_us = c->ttl * INT64_C(1000000);
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static void keep_address(struct resolver_name *n, const struct sockaddr *address) {
+    struct in6_addr *to = &n->addresses[n->n++];
+    if (address->sa_family == AF_INET) {
+        struct sockaddr_in in;
+        memcpy(&in, address, sizeof in);
+        *to = (struct in6_addr){.s6_addr = {[10] = 0xff, [11] = 0xff}};
+        memcpy(&to->s6_addr[12], &in.sin_addr, sizeof in.sin_addr);
+    } else {
+        struct sockaddr_in6 in6;
+        memcpy(&in6, address, sizeof in6);
+        *to = in6.sin6_addr;
     }
-    for (const struct ares_addrinfo_node *a = found->nodes; a && n->n < RESOLVER_ADDRESSES_MAX;
-         a = a->ai_next) {
-        struct in6_addr *to = &n->addresses[n->n];
-        if (a->ai_family == AF_INET) {
-            struct sockaddr_in in;
-            memcpy(&in, a->ai_addr, sizeof in);
-            *to = (struct in6_addr){.s6_addr = {[10] = 0xff, [11] = 0xff}};
-            memcpy(&to->s6_addr[12], &in.sin_addr, sizeof in.sin_addr);
-        } else if (a->ai_family == AF_INET6) {
-            struct sockaddr_in6 in6;
-            memcpy(&in6, a->ai_addr, sizeof in6);
-            *to = in6.sin6_addr;
-        } else {
-            continue;
+}
+
+/* Copies what was found into n, IPv4 first, and returns how long it may be kept. */
+static int64_t keep_addresses(struct resolver_name *n, const struct ares_addrinfo *all) {
+    static const int families[] = {AF_INET, AF_INET6};
+    int64_t ttl_us = RESOLVER_TTL_MAX_US;
+    for (const struct ares_addrinfo_cname *c = all->cnames; c; c = c->next)
+        ttl_us = least(ttl_us, c->ttl * INT64_C(1000000));
+    for (unsigned i = 0; i < sizeof families / sizeof families[0]; i++) {
+        for (const struct ares_addrinfo_node *a = all->nodes; a; a = a->ai_next) {
+            if (a->ai_family != families[i] || n->n == RESOLVER_ADDRESSES_MAX)
+                continue;
+            keep_address(n, a->ai_addr);
+            ttl_us = least(ttl_us, a->ai_ttl * INT64_C(1000000));
         }
-        n->n++;
-        if (a->ai_ttl * INT64_C(1000000) < ttl_us)
-            ttl_us = a->ai_ttl * INT64_C(1000000);
     }
     return ttl_us > RESOLVER_TTL_MIN_US ? ttl_us : RESOLVER_TTL_MIN_US;
 }
@@ -271,7 +277,9 @@ static void deadline_passed(struct loop_timer *t) {
 /* ---- the interface ---- */
 
 static void begin(struct resolver *r, struct resolver_name *n) {
-    static const struct ares_addrinfo_hints hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    /* To sort, the library would connect sockets to addresses that nobody has judged yet. */
+    static const struct ares_addrinfo_hints hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = ARES_AI_NOSORT};
     if (n->state == NAME_CACHED)
         DL_DELETE(r->cached, n);
     n->state = NAME_IN_FLIGHT;

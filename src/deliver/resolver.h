@@ -22,9 +22,8 @@ struct resolver;
 struct resolver_name;
 
 struct resolver_addresses {
-    size_t n; /* at least 1 when handed out */
-    struct sockaddr_storage
-        a[RESOLVER_ADDRESSES_MAX]; /* AF_INET and AF_INET6, port 0, best first (RFC 6724) */
+    size_t n;                                          /* at least 1 when handed out */
+    struct sockaddr_storage a[RESOLVER_ADDRESSES_MAX]; /* AF_INET and AF_INET6, port 0, IPv4 first */
 };
 
 /* One asker, embedded by the caller, zero-initialised; not to be freed while it waits. */

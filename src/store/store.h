@@ -184,7 +184,6 @@ struct lane_claim {
     int64_t window_ms; /* the policy's window */
     int64_t resumed_at;
     int64_t lease_ms; /* from now */
-    bool ordered;
     /* results */
     uint32_t claimed, expired;
     int64_t next_due_at; /* of what is left in the lane, INT64_MAX when nothing waits */
@@ -196,6 +195,7 @@ struct task {
     uint32_t subscription_no;
     uint32_t number; /* of the attempt that begins now */
     uint32_t base, uncounted;
+    uint64_t lane_key; /* 0: unordered */
     int64_t window_at;
     int64_t lease_until;
     enum attempt_trigger trigger;
@@ -250,7 +250,8 @@ struct attempt_record {
 struct settlement {
     uint64_t event_key;
     uint32_t subscription_no;
-    uint32_t number; /* the fencing token */
+    uint32_t number;   /* the fencing token */
+    uint64_t lane_key; /* the task's */
     enum delivery_state to;
     enum delivery_reason reason;
     int64_t due_at; /* for RETRY */

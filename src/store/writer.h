@@ -5,6 +5,7 @@
  * when an fsync fails, the process ends, for nobody can tell what the disk holds. */
 #pragma once
 
+#include "observe/metrics.h"
 #include "store/store.h"
 
 struct writer;
@@ -19,12 +20,15 @@ struct writer_job {
     /* On the writer's thread, after the commit (or its failure): result is run's, or the commit's error. Must
      * be quick. The job may be freed here. */
     void (*done)(struct writer_job *job, int result);
-    bool guarded; /* run in a savepoint, undone when run's result is negative: for control-plane changes */
+    int result;    /* private */
+    bool admitted; /* private */
+    bool guarded;  /* run in a savepoint, undone when run's result is negative: for control-plane changes */
 };
 
 /* queue_max bounds the jobs that writer_submit accepts; writer_submit_internal passes the bound, for work
  * that was admitted before (claims, settles), which is bounded by the in-flight budget. */
-int writer_start(struct store *s, size_t queue_max, struct writer **ret) MUST_USE;
+/* `m` may be NULL. */
+int writer_start(struct store *s, size_t queue_max, struct metrics *m, struct writer **ret) MUST_USE;
 /* -EAGAIN when the queue is full, -ESHUTDOWN once it stops: the job was not taken. */
 int writer_submit(struct writer *w, struct writer_job *job) MUST_USE;
 void writer_submit_internal(struct writer *w, struct writer_job *job);

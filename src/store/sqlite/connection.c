@@ -46,8 +46,10 @@ sqlite3_stmt *connection_prepare(struct connection *c, const char *sql) {
     size_t at = mix64((uint64_t)(uintptr_t)sql) % (STATEMENTS_MAX * 2);
     while (c->cache[at].sql && c->cache[at].sql != sql)
         at = (at + 1) % (STATEMENTS_MAX * 2);
-    if (c->cache[at].sql)
+    if (c->cache[at].sql) {
+        sqlite3_reset(c->cache[at].stmt);
         return c->cache[at].stmt;
+    }
     CHECK(c->cached < STATEMENTS_MAX);
     sqlite3_stmt *st = NULL;
     int rc = sqlite3_prepare_v3(c->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &st, NULL);

@@ -72,3 +72,23 @@ void read_tenant_columns(sqlite3_stmt *st, struct tenant_record *ret);
     "events.key, events.tail, events.tenant, events.type, events.schema_version, events.ordering_key, "      \
     "events.deliver_at, events.data_size, events.deliveries, events.has_job, events.body"
 void read_event_columns(sqlite3_stmt *st, struct event_record *ret);
+
+/* 1 when an open delivery of this lane key stands before (order_at, event_key), 0 when none does. */
+int lane_key_blocked(struct connection *c, uint32_t subscription_no, uint64_t lane_key, int64_t order_at,
+                     uint64_t event_key) MUST_USE;
+
+/* Makes the first open delivery of a lane key claimable, when it is not so already; *ret_due_at is when it is
+ * due, untouched when there is none. */
+int lane_key_release(struct connection *c, uint32_t subscription_no, uint64_t lane_key,
+                     int64_t *ret_due_at) MUST_USE;
+
+/* Closes a waiting delivery into the DLQ without an attempt, with its transition record, and releases the
+ * next of its key. */
+struct waiting_delivery {
+    uint64_t event_key;
+    uint32_t subscription_no;
+    enum delivery_state state;
+    uint64_t lane_key;
+};
+int close_waiting(struct connection *c, const struct waiting_delivery *d, enum delivery_reason reason,
+                  int64_t now) MUST_USE;

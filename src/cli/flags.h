@@ -1,0 +1,32 @@
+/* A command line taken apart: "--name value", "--name=value", and plain arguments. "--" ends the flags. */
+#pragma once
+
+#include "base/bytes.h"
+
+/* argv holds arguments alone (no program or command name). Zero-initialise the rest. */
+struct flags {
+    int argc;
+    char *const *argv;
+    int at;
+    bool ended;
+};
+
+struct flag {
+    struct slice name; /* without the dashes; absent: a plain argument */
+    const char *value; /* after "=", or the plain argument; NULL: none yet */
+};
+
+/* The next flag or argument; false at the end. "-" is a plain argument, "-x" a flag named "x". */
+bool flags_next(struct flags *f, struct flag *ret);
+/* The value of the flag just returned: what follows "=", else the next argument, which is taken; NULL when
+ * there is none. */
+const char *flags_value(struct flags *f, const struct flag *flag);
+
+/* Parses a command's flags and up to one plain argument into texts. Every mistake adds a line to `problems`;
+ * -EINVAL when there was one. */
+struct flag_spec {
+    const char *name;
+    const char **value;
+};
+int flags_parse(int argc, char *const *argv, const struct flag_spec *specs, size_t n, const char **plain,
+                struct buf *problems) MUST_USE;

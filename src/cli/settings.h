@@ -1,0 +1,123 @@
+/* Every setting of the server, one row each. The fields of struct config, flags, variables, config file
+ * lines, help and docs/configuration.md all come from here.
+ *   X(KIND, field, "name", "default", least, most, "VALUE", "what it is", "why one would change it")
+ * KIND is the suffix of enum setting_kind; a default of NULL stands for none. */
+#pragma once
+
+#include "core/address.h"
+#include "core/policy.h"
+
+#define SETTINGS(X)                                                                                          \
+    X(TEXT, data, "data", "./posthorn-data", 0, 0, "DIR",                                                    \
+      "folder of the store, the admin key and the lock; made when missing",                                  \
+      "put it on a disk that survives the machine's restart")                                                \
+    X(LISTEN, listen, "listen", "127.0.0.1:8484", 0, 0, "HOST:PORT",                                         \
+      "where the API listens; port 0 lets the system choose",                                                \
+      "another port; an address beyond loopback needs insecure-listen")                                      \
+    X(FLAG, insecure_listen, "insecure-listen", "false", 0, 0, NULL,                                         \
+      "listen on an address beyond loopback",                                                                \
+      "the API speaks plain HTTP: only where a TLS proxy stands in front or the network is trusted")         \
+    X(TEXT, store, "store", NULL, 0, 0, "URL",                                                               \
+      "where everything is kept: sqlite:FILE; by default posthorn.db in the data folder",                    \
+      "a database file on another disk than the data folder")                                                \
+    X(TEXT, config, "config", NULL, 0, 0, "FILE",                                                            \
+      "file of settings, one name = value a line; flags and variables win over it",                          \
+      "keep the settings of a host in one place")                                                            \
+    X(ROLES, roles, "roles", "api,fanout,deliver", 0, 0, "ROLES",                                            \
+      "which parts this process runs: api, fanout, deliver",                                                 \
+      "an SQLite data folder belongs to one process with all roles, so here only all three are let through") \
+    X(FLAG, allow_http, "allow-http", "false", 0, 0, NULL,                                                   \
+      "let subscriptions of every tenant use plain http",                                                    \
+      "receivers on a trusted network without TLS; one tenant's alone: its allow_http")                      \
+    X(CIDRS, addresses, "allow-address", NULL, 0, ADDRESS_CIDRS_MAX, "CIDR",                                 \
+      "addresses that may be sent to beyond public ones (repeatable)",                                       \
+      "receivers on a private network; everything named here is open to every tenant")                       \
+    X(PORTS, addresses, "allow-port", NULL, 0, ADDRESS_PORTS_MAX, "N|N-M",                                   \
+      "ports that may be sent to beyond 80 and 443 (repeatable)", "receivers on other ports")                \
+    X(LEVEL, log_level, "log-level", "info", 0, 0, "LEVEL",                                                  \
+      "least level that is logged: debug, info, warn, error", "debug while looking for a fault")             \
+    X(FORMAT, log_json, "log-format", "text", 0, 0, "FORMAT",                                                \
+      "form of the log on stderr: text or json (a JSON object a line)",                                      \
+      "json where a program collects the log")                                                               \
+    X(NUMBER, loops, "loops", "0", 0, 64, "N", "delivery loops, a thread each; 0: one a core",               \
+      "fewer where other programs need the cores")                                                           \
+    X(NUMBER, api_threads, "api-threads", "2", 1, 64, "N", "threads that answer the API",                    \
+      "more when publishing over TLS proxies with thousands of connections")                                 \
+    X(NUMBER, max_in_flight, "max-in-flight", "2000", 1, 20000, "N",                                         \
+      "attempts under way at one time, over all tenants",                                                    \
+      "more for many slow receivers; each takes a socket and some 20 KiB")                                   \
+    X(NUMBER, lease_margin_ms, "lease-margin-ms", "10000", 2000, 600000, "MS",                               \
+      "how much longer than the policy's timeout a task is leased",                                          \
+      "a lease must outlast the whole attempt and its settling, or a slow attempt would be sent twice: "     \
+      "at least 2,000")                                                                                      \
+    X(NUMBER, queue_max, "queue-max", "20000", 100, 1000000, "N",                                            \
+      "publish requests that wait for the disk at one time; more are answered 503",                          \
+      "a larger burst to absorb, for more memory")                                                           \
+    X(BYTES, body_cache_bytes, "body-cache-bytes", "64MiB", 0, INT64_C(1) << 40, "BYTES",                    \
+      "memory for the bodies of recent events, so that they are not read back from the store",               \
+      "large events and fast receivers")                                                                     \
+    X(BYTES, event_bytes_max, "event-bytes-max", "1MiB", 1024, INT64_C(64) << 20, "BYTES",                   \
+      "largest publish request; above it is answered 413", "larger payloads, for more memory")               \
+    X(BYTES, batch_bytes_max, "batch-bytes-max", "16MiB", 1024, INT64_C(1) << 30, "BYTES",                   \
+      "largest batch request; above it is answered 413", "larger batches, for more memory")                  \
+    X(NUMBER, retention_days, "retention-days", "30", 1, 3650, "DAYS",                                       \
+      "how long closed events and their attempts are kept, unless the tenant's limits say otherwise",        \
+      "a smaller store, or a longer audit trail")                                                            \
+    X(NUMBER, stop_timeout_ms, "stop-timeout-ms", "70000", 1000, 600000, "MS",                               \
+      "how long a stop waits for attempts under way; their leases then run out and they are sent again",     \
+      "shorter where the service manager kills sooner")
+
+/* The C type of each kind's field. CIDRS and PORTS share config.addresses. */
+#define SETTING_FIELD_TEXT(field)   char *field;
+#define SETTING_FIELD_FLAG(field)   bool field;
+#define SETTING_FIELD_NUMBER(field) int64_t field;
+#define SETTING_FIELD_BYTES(field)  int64_t field;
+#define SETTING_FIELD_LISTEN(field) struct listen_address field;
+#define SETTING_FIELD_ROLES(field)  unsigned field; /* of enum role */
+#define SETTING_FIELD_LEVEL(field)  enum log_level field;
+#define SETTING_FIELD_FORMAT(field) bool field;
+#define SETTING_FIELD_CIDRS(field)
+#define SETTING_FIELD_PORTS(field)
+
+#define SETTING_COUNT(...) +1
+enum { SETTINGS_N = 0 SETTINGS(SETTING_COUNT) };
+
+enum setting_kind {
+    SETTING_TEXT,
+    SETTING_FLAG,
+    SETTING_NUMBER,
+    SETTING_BYTES, /* a number, or one with KiB, MiB or GiB */
+    SETTING_LISTEN,
+    SETTING_ROLES,
+    SETTING_LEVEL,
+    SETTING_FORMAT,
+    SETTING_CIDRS, /* repeatable */
+    SETTING_PORTS, /* repeatable */
+};
+
+struct config;
+
+struct setting {
+    enum setting_kind kind;
+    size_t offset; /* of the field in struct config */
+    const char *name, *preset;
+    int64_t least, most;
+    const char *placeholder; /* NULL: takes no value */
+    const char *what, *why;
+};
+
+extern const struct setting settings[SETTINGS_N];
+
+static inline bool setting_repeats(const struct setting *s) {
+    return s->kind == SETTING_CIDRS || s->kind == SETTING_PORTS;
+}
+
+/* Parses a value into its field of c; a repeatable one is a comma-separated list and adds to what is there.
+ * -EINVAL: complaint says what is allowed ("must be …"); -ENOMEM. */
+int setting_set(struct config *c, const struct setting *s, struct slice value, struct buf *complaint) MUST_USE;
+/* Empties a repeatable setting. */
+void setting_clear(struct config *c, const struct setting *s);
+/* What a value may be, in a few words, for the help. */
+void setting_allowed(const struct setting *s, struct buf *out);
+/* POSTHORN_NAME of a setting. */
+void setting_variable(const struct setting *s, struct buf *out);
