@@ -1,10 +1,19 @@
 #include "base/bytes.h"
 
+#include <endian.h>
 #include <stdio.h>
-#include <strings.h>
+
+static char ascii_lower(char c) {
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
 
 bool slice_eq_nocase(struct slice a, struct slice b) {
-    return a.n == b.n && (a.n == 0 || strncasecmp(a.p, b.p, a.n) == 0);
+    if (a.n != b.n)
+        return false;
+    for (size_t i = 0; i < a.n; i++)
+        if (ascii_lower(a.p[i]) != ascii_lower(b.p[i]))
+            return false;
+    return true;
 }
 
 bool slice_starts_with(struct slice s, struct slice prefix) {
@@ -65,7 +74,9 @@ void buf_addf(struct buf *b, const char *format, ...) {
     va_copy(again, args);
     int n = vsnprintf(NULL, 0, format, args);
     va_end(args);
-    if (n >= 0 && buf_reserve(b, (size_t)n)) {
+    if (n < 0) {
+        b->failed = true;
+    } else if (buf_reserve(b, (size_t)n)) {
         vsnprintf(b->p + b->n, (size_t)n + 1, format, again);
         b->n += (size_t)n;
     }
@@ -128,7 +139,8 @@ void buf_add_json_string(struct buf *b, struct slice s) {
             add_json_escape(b, c);
         start = ++i;
     }
-    buf_add(b, s.p + start, s.n - start);
+    if (start < s.n)
+        buf_add(b, s.p + start, s.n - start);
     buf_add_char(b, '"');
 }
 
@@ -201,12 +213,12 @@ uint64_t hash64(const void *p, size_t n) {
     while (n >= 8) {
         uint64_t w;
         memcpy(&w, u, 8);
-        h = mix64(h ^ w) + 0x9e3779b97f4a7c15ULL;
+        h = mix64(h ^ le64toh(w)) + 0x9e3779b97f4a7c15ULL;
         u += 8;
         n -= 8;
     }
     uint64_t tail = 0;
     if (n)
         memcpy(&tail, u, n);
-    return mix64(h ^ tail);
+    return mix64(h ^ le64toh(tail));
 }

@@ -30,7 +30,7 @@ static inline bool slice_eq(struct slice a, struct slice b) {
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }
 
-bool slice_eq_nocase(struct slice a, struct slice b);
+bool slice_eq_nocase(struct slice a, struct slice b); /* of ASCII letters, whatever the locale */
 bool slice_starts_with(struct slice s, struct slice prefix);
 
 /* Owned NUL-terminated copy; NULL for an absent slice and when memory is out. */

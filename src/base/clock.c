@@ -31,9 +31,15 @@ void rfc3339_format(int64_t unix_ms, char out[RFC3339_SIZE]) {
              (unsigned)tm.tm_min % 100U, (unsigned)tm.tm_sec % 100U, (unsigned)ms % 1000U);
 }
 
+static int days_in_month(int year, int month) {
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    return days[month - 1] + (month == 2 && leap ? 1 : 0);
+}
+
 bool utc_to_ms(int year, int month, int day, int hour, int minute, int second, int64_t *ret_ms) {
-    if (month < 1 || month > 12 || day < 1 || day > 31 || hour < 0 || hour > 23 || minute < 0 ||
-        minute > 59 || second < 0 || second > 60)
+    if (month < 1 || month > 12 || day < 1 || day > days_in_month(year, month) || hour < 0 || hour > 23 ||
+        minute < 0 || minute > 59 || second < 0 || second > 60)
         return false;
     struct tm tm = {.tm_year = year - 1900,
                     .tm_mon = month - 1,
@@ -41,10 +47,7 @@ bool utc_to_ms(int year, int month, int day, int hour, int minute, int second, i
                     .tm_hour = hour,
                     .tm_min = minute,
                     .tm_sec = second};
-    time_t t = timegm(&tm);
-    if (tm.tm_mday != day && second != 60)
-        return false;
-    *ret_ms = (int64_t)t * 1000;
+    *ret_ms = (int64_t)timegm(&tm) * 1000;
     return true;
 }
 

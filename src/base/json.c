@@ -3,7 +3,8 @@
 #include <errno.h>
 
 struct json_cursor json_open(struct slice text) {
-    return (struct json_cursor){.begin = text.p, .at = text.p, .end = text.p + text.n};
+    const char *begin = text.n ? text.p : "";
+    return (struct json_cursor){.begin = begin, .at = begin, .end = begin + text.n};
 }
 
 static int fail(struct json_cursor *c, const char *problem) {
@@ -357,6 +358,7 @@ int json_int(struct slice value, int64_t *ret) {
     uint64_t v = 0;
     size_t i = value.n && value.p[0] == '-' ? 1 : 0;
     bool negative = i == 1;
+    uint64_t most = (uint64_t)INT64_MAX + (negative ? 1 : 0);
     if (i >= value.n)
         return -EINVAL;
     for (; i < value.n; i++) {
@@ -365,9 +367,9 @@ int json_int(struct slice value, int64_t *ret) {
         if (v > (uint64_t)INT64_MAX / 10)
             return -ERANGE;
         v = v * 10 + (uint64_t)(value.p[i] - '0');
-        if (v > (uint64_t)INT64_MAX)
+        if (v > most)
             return -ERANGE;
     }
-    *ret = negative ? -(int64_t)v : (int64_t)v;
+    *ret = negative ? (int64_t)(0 - v) : (int64_t)v;
     return 0;
 }

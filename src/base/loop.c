@@ -12,6 +12,9 @@ struct loop {
     int epoll_fd;
     struct loop_watch wake;
     struct heap timers;
+    /* What this round has yet to hand out. */
+    struct epoll_event *pending;
+    int pending_n;
     atomic_bool stopping;
     /* Only the mailbox is shared between threads. */
     pthread_mutex_t lock;
@@ -67,6 +70,8 @@ int loop_watch_set(struct loop *l, struct loop_watch *w, int fd, uint32_t events
     struct epoll_event e = {.events = events, .data.ptr = w};
     if (w->fd == fd && w->events == events)
         return 0;
+    if (w->fd >= 0 && w->fd != fd)
+        loop_watch_clear(l, w);
     int op = w->fd == fd && w->events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
     int r = epoll_ctl(l->epoll_fd, op, fd, &e);
     if (r < 0 && errno == EEXIST)
@@ -81,10 +86,14 @@ int loop_watch_set(struct loop *l, struct loop_watch *w, int fd, uint32_t events
 }
 
 void loop_watch_clear(struct loop *l, struct loop_watch *w) {
-    if (w->fd < 0 || !w->events)
+    if (w->fd < 0)
         return;
     /* A descriptor that was closed meanwhile has left the set by itself. */
     (void)epoll_ctl(l->epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
+    /* Its memory may be gone when the round goes on. */
+    for (int i = 0; i < l->pending_n; i++)
+        if (l->pending[i].data.ptr == w)
+            l->pending[i].data.ptr = NULL;
     w->fd = -1;
     w->events = 0;
 }
@@ -151,11 +160,13 @@ void loop_step(struct loop *l, int wait_ms) {
     CHECK(n >= 0 || errno == EINTR);
     for (int i = 0; i < n; i++) {
         struct loop_watch *w = events[i].data.ptr;
-        /* An earlier callback of this round may have cleared it; its memory is the owner's until the round
-         * ends. */
-        if (w->fd >= 0)
+        l->pending = events + i + 1;
+        l->pending_n = n - i - 1;
+        if (w)
             w->fn(w, events[i].events);
     }
+    l->pending = NULL;
+    l->pending_n = 0;
     read_mail(l);
     run_timers(l);
 }

@@ -33,7 +33,11 @@ struct loop_message {
 int loop_new(struct loop **ret) MUST_USE;
 void loop_free(struct loop *l);
 
+/* Watches fd, or watches it for other events; a watch that had another fd leaves that. Set w->fn before; w
+ * stays where it is until it is cleared. */
 int loop_watch_set(struct loop *l, struct loop_watch *w, int fd, uint32_t events) MUST_USE;
+/* Call before closing the descriptor. Afterwards fn is not called any more and w may be freed, in any
+ * callback, its own too. */
 void loop_watch_clear(struct loop *l, struct loop_watch *w);
 
 /* (Re)arms t for a moment of the monotonic clock, in microseconds. */

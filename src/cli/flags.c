@@ -29,7 +29,9 @@ bool flags_next(struct flags *f, struct flag *ret) {
 const char *flags_value(struct flags *f, const struct flag *flag) {
     if (flag->value)
         return flag->value;
-    return f->at < f->argc ? f->argv[f->at++] : NULL;
+    if (f->at >= f->argc || strncmp(f->argv[f->at], "--", 2) == 0)
+        return NULL;
+    return f->argv[f->at++];
 }
 
 static const struct flag_spec *find(const struct flag_spec *specs, size_t n, struct slice name) {
@@ -52,20 +54,22 @@ int flags_parse(int argc, char *const *argv, const struct flag_spec *specs, size
                 struct buf *problems) {
     struct flags flags = {.argc = argc, .argv = argv};
     struct flag flag;
-    size_t before = problems->n;
+    bool wrong = false;
     while (flags_next(&flags, &flag)) {
         const struct flag_spec *spec = flag.name.p ? find(specs, n, flag.name) : NULL;
-        if (spec) {
-            *spec->value = flags_value(&flags, &flag);
-            if (!*spec->value)
-                buf_addf(problems, "--%s needs a value\n", spec->name);
-        } else if (flag.name.p) {
-            unknown(specs, n, flag.name, problems);
-        } else if (plain && !*plain) {
+        if (spec && (*spec->value = flags_value(&flags, &flag)))
+            continue;
+        if (!flag.name.p && plain && !*plain) {
             *plain = flag.value;
-        } else {
-            buf_addf(problems, "unexpected argument %s\n", flag.value);
+            continue;
         }
+        wrong = true;
+        if (spec)
+            buf_addf(problems, "--%s needs a value\n", spec->name);
+        else if (flag.name.p)
+            unknown(specs, n, flag.name, problems);
+        else
+            buf_addf(problems, "unexpected argument %s\n", flag.value);
     }
-    return problems->n > before ? -EINVAL : 0;
+    return wrong ? -EINVAL : 0;
 }

@@ -19,7 +19,7 @@ struct flag {
 /* The next flag or argument; false at the end. "-" is a plain argument, "-x" a flag named "x". */
 bool flags_next(struct flags *f, struct flag *ret);
 /* The value of the flag just returned: what follows "=", else the next argument, which is taken; NULL when
- * there is none. */
+ * there is none or it begins with "--" (then write --name=--text). */
 const char *flags_value(struct flags *f, const struct flag *flag);
 
 /* Parses a command's flags and up to one plain argument into texts. Every mistake adds a line to `problems`;

@@ -5,7 +5,6 @@
 #pragma once
 
 #include "core/address.h"
-#include "core/policy.h"
 
 #define SETTINGS(X)                                                                                          \
     X(TEXT, data, "data", "./posthorn-data", 0, 0, "DIR",                                                    \
@@ -14,8 +13,7 @@
     X(LISTEN, listen, "listen", "127.0.0.1:8484", 0, 0, "HOST:PORT",                                         \
       "where the API listens; port 0 lets the system choose",                                                \
       "another port; an address beyond loopback needs insecure-listen")                                      \
-    X(FLAG, insecure_listen, "insecure-listen", "false", 0, 0, NULL,                                         \
-      "listen on an address beyond loopback",                                                                \
+    X(FLAG, insecure_listen, "insecure-listen", "false", 0, 0, NULL, "listen on an address beyond loopback", \
       "the API speaks plain HTTP: only where a TLS proxy stands in front or the network is trusted")         \
     X(TEXT, store, "store", NULL, 0, 0, "URL",                                                               \
       "where everything is kept: sqlite:FILE; by default posthorn.db in the data folder",                    \
@@ -45,7 +43,7 @@
       "more when publishing over TLS proxies with thousands of connections")                                 \
     X(NUMBER, max_in_flight, "max-in-flight", "2000", 1, 20000, "N",                                         \
       "attempts under way at one time, over all tenants",                                                    \
-      "more for many slow receivers; each takes a socket and some 20 KiB")                                   \
+      "more for many slow receivers; each takes a socket")                                                   \
     X(NUMBER, lease_margin_ms, "lease-margin-ms", "10000", 2000, 600000, "MS",                               \
       "how much longer than the policy's timeout a task is leased",                                          \
       "a lease must outlast the whole attempt and its settling, or a slow attempt would be sent twice: "     \
@@ -114,7 +112,8 @@ static inline bool setting_repeats(const struct setting *s) {
 
 /* Parses a value into its field of c; a repeatable one is a comma-separated list and adds to what is there.
  * -EINVAL: complaint says what is allowed ("must be …"); -ENOMEM. */
-int setting_set(struct config *c, const struct setting *s, struct slice value, struct buf *complaint) MUST_USE;
+int setting_set(struct config *c, const struct setting *s, struct slice value,
+                struct buf *complaint) MUST_USE;
 /* Empties a repeatable setting. */
 void setting_clear(struct config *c, const struct setting *s);
 /* What a value may be, in a few words, for the help. */

@@ -6,14 +6,18 @@ void doc_begin(struct doc *d, const json_t *from, bool sparse, struct field_erro
     *d = (struct doc){.from = json_is_object(from) ? from : NULL,
                       .to = json_object(),
                       .errors = errors,
-                      .errors_before = errors->n,
+                      .errors_before = field_errors_count(errors),
                       .sparse = sparse};
     if (!d->from)
         field_error_add(errors, "body", "must be an object");
 }
 
+bool doc_failed(const struct doc *d) {
+    return field_errors_count(d->errors) > d->errors_before;
+}
+
 json_t *doc_end(struct doc *d) {
-    if (d->errors->n > d->errors_before) {
+    if (doc_failed(d)) {
         json_decref(d->to);
         d->to = NULL;
     }
@@ -25,7 +29,7 @@ void doc_enter(struct doc *d, struct doc *parent, const char *name) {
     *d = (struct doc){.from = json_is_object(from) ? from : NULL,
                       .to = json_object(),
                       .errors = parent->errors,
-                      .errors_before = parent->errors->n,
+                      .errors_before = field_errors_count(parent->errors),
                       .sparse = parent->sparse};
     int n = snprintf(d->path, sizeof d->path, "%s%s.", parent->path, name);
     CHECK(n > 0 && (size_t)n < sizeof d->path); /* names come from the code, not from the document */

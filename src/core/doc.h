@@ -26,6 +26,9 @@ json_t *doc_end(struct doc *d);
 void doc_enter(struct doc *d, struct doc *parent, const char *name);
 void doc_leave(struct doc *d, struct doc *parent, const char *name);
 
+/* Whether an error was added since it began. */
+bool doc_failed(const struct doc *d);
+
 /* The member, or NULL when it is absent or null. */
 const json_t *doc_get(const struct doc *d, const char *name);
 /* `name` may be a path within: "retry_on[3]". */

@@ -40,7 +40,8 @@ enum {
 struct parser {
     const struct publish_rules *rules;
     struct field_errors *errors;
-    size_t errors_before;
+    size_t errors_n, errors_dropped; /* before */
+    bool bad;
     unsigned seen; /* a bit a member */
     bool data_too_large;
     struct slice text[M_TEXTS]; /* in the request, or in `decoded` when they had escapes */
@@ -69,6 +70,7 @@ static void add_error(struct parser *p, struct slice name, const char *message) 
     if (name.n == 0 && n > 0 && field[n - 1] == '.')
         field[n - 1] = '\0';
     field_error_add(p->errors, field, "%s", message);
+    p->bad = true;
 }
 
 static void member_error(struct parser *p, enum member m, const char *message) {
@@ -211,7 +213,8 @@ static int take_member(struct parser *p, const struct json_member *member) {
 /* Says what is malformed and takes back what was said about fields: 400 tells only of the text. */
 static int malformed(struct parser *p, const struct json_cursor *c, const char **ret_problem,
                      size_t *ret_offset) {
-    p->errors->n = p->errors_before;
+    p->errors->n = p->errors_n;
+    p->errors->dropped = p->errors_dropped;
     *ret_problem = c->problem;
     *ret_offset = json_offset(c);
     return -EBADMSG;
@@ -276,7 +279,9 @@ int publish_parse(struct slice body, const struct publish_rules *rules, struct p
     struct parser p; /* `decoded` is not worth zeroing */
     p.rules = rules;
     p.errors = errors;
-    p.errors_before = errors->n;
+    p.errors_n = errors->n;
+    p.errors_dropped = errors->dropped;
+    p.bad = false;
     p.seen = 0;
     p.data_too_large = false;
     p.data = SLICE_NONE;
@@ -291,8 +296,9 @@ int publish_parse(struct slice body, const struct publish_rules *rules, struct p
         return r;
     if (p.data_too_large)
         return -EMSGSIZE;
-    if (!p.text[M_TYPE].p || errors->n > p.errors_before)
+    if (p.bad)
         return -EINVAL;
+    CHECK(p.text[M_TYPE].p && p.data.p);
     keep(&p, ret);
     return 0;
 }

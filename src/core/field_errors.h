@@ -12,9 +12,16 @@ struct field_error {
 
 struct field_errors {
     struct field_error at[FIELD_ERRORS_MAX];
-    size_t n; /* those past the maximum are dropped: the reader has enough to mend */
+    size_t n;
+    size_t dropped; /* those past the maximum: the reader has enough to mend */
 };
 
-/* `field` is a path such as "policy.retry.jitter" or "[3].type". */
+/* How many were added: more than before means that something was wrong, even when none was kept. */
+static inline size_t field_errors_count(const struct field_errors *e) {
+    return e->n + e->dropped;
+}
+
+/* `field` is a path such as "policy.retry.jitter" or "[3].type". Both texts are cut to their room, at a whole
+ * character when they are UTF-8. */
 void field_error_add(struct field_errors *e, const char *field, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

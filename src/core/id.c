@@ -90,3 +90,11 @@ int id_delivery_parts(struct id id, uint64_t *ret_event_key, uint32_t *ret_subsc
     *ret_subscription_no = no;
     return 0;
 }
+
+struct id id_of_attempt(uint64_t event_key, uint32_t subscription_no, uint32_t number, int64_t started_at) {
+    CHECK(event_key <= ID_KEY_MAX && subscription_no > 0 && number > 0);
+    uint64_t hash = mix64(event_key ^ mix64((uint64_t)subscription_no << 32 | number));
+    uint64_t key = id_key_at(started_at) | (hash & 0xFFF);
+    CHECK(key <= ID_KEY_MAX);
+    return (struct id){.key = key, .tail = mix64(hash) & ID_TAIL_MAX};
+}

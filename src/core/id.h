@@ -54,3 +54,6 @@ uint64_t id_source_take(struct id_source *s, int64_t now_ms, unsigned n);
  * The remaining 30 bits are a check over both, so that a guessed id does not parse: -EINVAL. */
 struct id id_of_delivery(uint64_t event_key, uint32_t subscription_no);
 int id_delivery_parts(struct id id, uint64_t *ret_event_key, uint32_t *ret_subscription_no) MUST_USE;
+
+/* An attempt's id: computed from what its row is named by and when it began, so that it needs no column. */
+struct id id_of_attempt(uint64_t event_key, uint32_t subscription_no, uint32_t number, int64_t started_at);

@@ -134,9 +134,11 @@ static bool parse_delay_seconds(struct slice v, int64_t *ret_ms) {
         if (seconds <= RETRY_AFTER_MS_MAX / 1000)
             seconds = seconds * 10 + (v.p[i] - '0');
     }
+    if (v.n == 0)
+        return false;
     int64_t ms = seconds * 1000;
     *ret_ms = ms > RETRY_AFTER_MS_MAX ? RETRY_AFTER_MS_MAX : ms;
-    return v.n > 0;
+    return true;
 }
 
 static int month_number(const char *name) {

@@ -61,9 +61,17 @@ DEFINE_CLEANUP(cleanup_subscription, struct subscription, subscription_unref)
 /* Validates a subscription document as the API takes and keeps it: the members of api.md §2 "Subscription"
  * that a user may set (url, event_types, filter, description, metadata, status, ordering, format, signature,
  * headers, receipts, policy, tls). Absent or null members get their defaults; every bad or unknown one adds
- * an entry to `errors` and NULL is returned. On success returns the full document with all defaults filled in
- * (the caller owns it), ready to be stored and answered. The address of `url` is not judged here. */
+ * an entry to `errors` and NULL is returned (without an entry: memory is out). On success returns the full
+ * document with all defaults filled in (the caller owns it), ready to be stored and answered. The address of
+ * `url` is not judged here. Load documents with JSON_ALLOW_NUL, so that U+0000 is told as a bad field. */
 json_t *subscription_parse(const json_t *doc, struct field_errors *errors);
+/* The same with the defaults of a tenant's tier; subscription_parse takes those of TIER_STANDARD. */
+json_t *subscription_parse_for(const json_t *doc, enum tenant_tier tier, struct field_errors *errors);
+
+/* A PATCH: what `patch` (RFC 7396) makes of a stored document, to be parsed again, so that null restores the
+ * default. A patch with the other form of policy.retry replaces the stored one whole. The caller owns the
+ * result; NULL when memory is out. */
+json_t *subscription_merge(const json_t *doc, const json_t *patch);
 
 /* The snapshot of a document that subscription_parse returned (in the store or just now): one reference, all
  * fields but no, tenant_no, id, tier, tenant_id, allow_http, resumed_at and keys filled in. NULL when memory
@@ -87,4 +95,6 @@ static inline uint64_t subscription_lane_key(enum subscription_ordering ordering
 
 const char *subscription_status_name(enum subscription_status s);
 const char *subscription_ordering_name(enum subscription_ordering o);
+const char *subscription_format_name(enum subscription_format f);
+/* "deleted" too; a user may not set that. */
 int subscription_status_parse(struct slice s, enum subscription_status *ret) MUST_USE;

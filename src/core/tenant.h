@@ -29,11 +29,16 @@ struct tenant {
 const char *tenant_tier_name(enum tenant_tier t);
 /* What a tier grants when the tenant's document says nothing. */
 struct tenant_limits tenant_tier_limits(enum tenant_tier t);
+/* The retry window that a tier's subscriptions have by default. */
+uint32_t tenant_tier_window_seconds(enum tenant_tier t);
 /* [A-Za-z0-9._-]{1,64} */
 bool tenant_id_valid(struct slice id);
 
-/* Validates a tenant document as the API takes it: {"name","tier","limits":{…},"allow_http"} ("id" is the
- * caller's). Absent or null members get their defaults. On success fills ret's tier, limits and allow_http,
- * and returns a new normalised document (only what the user set, the caller owns it); NULL with entries in
- * `errors` otherwise. */
+/* Validates a tenant document as the API takes it: {"name","tier","limits":{…},"allow_http"}; "id" is the
+ * caller's and passed over. Absent or null members get their defaults. On success fills ret's tier, limits
+ * and allow_http, and returns a new normalised document (only what the user set, the caller owns it); NULL
+ * with entries in `errors` otherwise, without any when memory is out. */
 json_t *tenant_parse(const json_t *doc, struct tenant *ret, struct field_errors *errors);
+
+/* The limits in force as the API answers them; the caller owns it. NULL when memory is out. */
+json_t *tenant_limits_doc(const struct tenant_limits *limits);

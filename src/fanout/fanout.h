@@ -30,12 +30,12 @@ int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscrip
 int fanout_event(struct fanout *f, struct store *st, struct event_record *e,
                  uint32_t only_subscription) MUST_USE;
 
-/* Expands the next chunk of the job whose turn it is (jobs take turns). *ret_more: there is more to do. */
-int fanout_expand(struct fanout *f, struct store *st, bool *ret_more) MUST_USE;
-/* Reads the jobs a stop left behind. */
-int fanout_resume(struct fanout *f, struct store *st) MUST_USE;
+/* Expands the next chunk of the job whose turn it is (jobs take turns). *ret_more: there is more to do. Jobs
+ * that a stop left behind are found by themselves: call it once at start. */
+int fanout_expand(struct fanout *f, struct store *st, int64_t now, bool *ret_more) MUST_USE;
+/* Whether an event since the last fanout_expand without more has become a job. */
 bool fanout_has_jobs(const struct fanout *f);
 
-/* After the commit: tells the lanes what was made since the last call. (After a rollback: fanout_forget.) */
+/* After the commit: tells the lanes what was made since the last call. What a rollback undid is told too; a
+ * lane that finds nothing is none the worse. */
 void fanout_announce(struct fanout *f, struct dispatch *d);
-void fanout_forget(struct fanout *f);

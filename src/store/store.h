@@ -281,8 +281,8 @@ int store_retain_idempotency(struct store *s, int64_t before, unsigned limit, un
 
 /* Replay: DELIVERED or DLQ → REPLAYING, due now, attempts and window afresh. -ENOENT; -EBUSY while it is
  * open; -ESTALE when the payload is gone. */
-int store_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, int64_t now,
-                 struct slice source, struct slice requested_by) MUST_USE;
+int store_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, uint64_t lane_key,
+                 int64_t now, struct slice source, struct slice requested_by) MUST_USE;
 
 /* ---- reading ---- */
 

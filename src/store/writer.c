@@ -22,6 +22,8 @@ struct writer {
     size_t admitted; /* jobs in the queue that count against queue_max */
     size_t queue_max;
     bool stopping;
+    void (*committed)(void *arg);
+    void *committed_arg;
 };
 
 static void push(struct writer *w, struct writer_job *job) {
@@ -123,6 +125,8 @@ static void *writer_main(void *arg) {
             metrics_observe(w->metrics, METRIC_STORE_COMMIT, (double)(clock_mono_us() - began) / 1e6);
             metrics_observe(w->metrics, METRIC_STORE_BATCH_SIZE, (double)n);
         }
+        if (r == 0 && w->committed)
+            w->committed(w->committed_arg);
         while (batch) {
             struct writer_job *job = batch;
             batch = job->next;
@@ -148,6 +152,11 @@ int writer_start(struct store *s, size_t queue_max, struct metrics *m, struct wr
     pthread_setname_np(w->thread, "writer");
     *ret = w;
     return 0;
+}
+
+void writer_on_commit(struct writer *w, void (*fn)(void *arg), void *arg) {
+    w->committed = fn;
+    w->committed_arg = arg;
 }
 
 void writer_stop(struct writer *w) {

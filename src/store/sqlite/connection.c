@@ -8,7 +8,22 @@ enum { BUSY_TIMEOUT_MS = 5000, CHECKPOINT_PAGES = 4000 };
 
 static int exec(sqlite3 *db, const char *sql) {
     int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
-    return rc == SQLITE_OK ? 0 : sqlite_errno(db, rc);
+    if (rc == SQLITE_OK)
+        return 0;
+    int r = sqlite_errno(db, rc);
+    return rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT ? -EUCLEAN : r;
+}
+
+/* What SQLite does of itself after a commit (wal_autocheckpoint), but without overlooking a failed fsync. A
+ * checkpoint that failed otherwise is tried again after the next commit; the log is complete without it. */
+static int checkpoint_when_long(void *arg, sqlite3 *db, const char *name, int pages) {
+    (void)arg;
+    if (pages < CHECKPOINT_PAGES)
+        return SQLITE_OK;
+    int rc = sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    if (rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED)
+        (void)sqlite_errno(db, rc);
+    return SQLITE_OK;
 }
 
 int connection_open(struct connection *c, const char *path, bool writer) {
@@ -27,12 +42,17 @@ int connection_open(struct connection *c, const char *path, bool writer) {
     if (r == 0 && writer)
         r = exec(c->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536;"
                         "PRAGMA foreign_keys=OFF; PRAGMA journal_size_limit=67108864;");
-    if (r == 0)
-        r = exec(c->db,
-                 writer ? "PRAGMA wal_autocheckpoint=4000" : "PRAGMA cache_size=-8192; PRAGMA query_only=ON");
-    if (r < 0)
+    if (r == 0 && !writer)
+        r = exec(c->db, "PRAGMA cache_size=-8192; PRAGMA query_only=ON");
+    if (r < 0) {
         connection_close(c);
-    return r;
+        return r;
+    }
+    if (writer)
+        sqlite3_wal_hook(c->db, checkpoint_when_long, NULL);
+    else
+        sqlite3_db_config(c->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    return 0;
 }
 
 void connection_close(struct connection *c) {
@@ -164,6 +184,19 @@ void read_subscription_columns(sqlite3_stmt *st, struct subscription_record *ret
         .resumed_at = column_int(st, 9),
         .failing_since = column_int(st, 10),
     };
+}
+
+void read_secret_columns(sqlite3_stmt *st, struct secret_record *ret) {
+    *ret = (struct secret_record){
+        .id = {.key = (uint64_t)column_int(st, 0), .tail = (uint64_t)column_int(st, 1)},
+        .subscription_no = (uint32_t)column_int(st, 2),
+        .key = {.scheme = (enum signing_scheme)column_int(st, 3), .expires_at = column_int(st, 6)},
+        .created_at = column_int(st, 5),
+    };
+    struct slice bytes = column_slice(st, 4);
+    CHECK(bytes.n > 0 && bytes.n <= SECRET_BYTES_MAX);
+    ret->key.size = (uint8_t)bytes.n;
+    memcpy(ret->key.bytes, bytes.p, bytes.n);
 }
 
 void read_event_columns(sqlite3_stmt *st, struct event_record *ret) {

@@ -28,11 +28,12 @@ struct store_reader {
     struct connection conn;
 };
 
+/* -EUCLEAN: the file is damaged, or no database. */
 int connection_open(struct connection *c, const char *path, bool writer) MUST_USE;
 void connection_close(struct connection *c);
 
-/* The prepared statement of a string literal, reset and without bindings; NULL when it cannot be prepared
- * (logged). */
+/* The prepared statement of a string literal, reset; NULL when it cannot be prepared (logged). Its bindings
+ * are those of last time: bind them all. */
 sqlite3_stmt *connection_prepare(struct connection *c, const char *sql);
 
 /* Steps a statement that gives no rows, and resets it. 0, or the negative errno of what SQLite says. */
@@ -65,6 +66,9 @@ void read_subscription_columns(sqlite3_stmt *st, struct subscription_record *ret
 
 #define TENANT_COLUMNS "no, id, doc, created_at, updated_at"
 void read_tenant_columns(sqlite3_stmt *st, struct tenant_record *ret);
+
+#define SECRET_COLUMNS "key, tail, subscription, scheme, bytes, created_at, expires_at"
+void read_secret_columns(sqlite3_stmt *st, struct secret_record *ret);
 
 /* Columns: key, tail, tenant, type, schema_version, ordering_key, deliver_at, data_size, deliveries, has_job,
  * body */

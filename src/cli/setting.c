@@ -1,0 +1,275 @@
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+
+#include "cli/config.h"
+
+#define OFFSET_OF(field) offsetof(struct config, field)
+#define SETTING_ROW(KIND, field, name, preset, least, most, placeholder, what, why)                          \
+    {SETTING_##KIND, OFFSET_OF(field), name, preset, least, most, placeholder, what, why},
+
+const struct setting settings[SETTINGS_N] = {SETTINGS(SETTING_ROW)};
+
+static const struct {
+    const char *name;
+    unsigned role;
+} roles[] = {{"api", ROLE_API}, {"fanout", ROLE_FANOUT}, {"deliver", ROLE_DELIVER}};
+
+static const struct {
+    const char *suffix;
+    int64_t factor;
+} units[] = {{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}};
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+/* Digits alone, at most `most`. */
+static bool parse_digits(struct slice s, int64_t most, int64_t *ret) {
+    int64_t value = 0;
+    if (s.n == 0 || s.n > 18)
+        return false;
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return false;
+        value = value * 10 + (s.p[i] - '0');
+    }
+    if (value > most)
+        return false;
+    *ret = value;
+    return true;
+}
+
+static int set_text(void *field, struct slice value) {
+    if (value.n == 0)
+        return -EINVAL;
+    char *copy = slice_dup(value);
+    if (!copy)
+        return -ENOMEM;
+    char **text = field;
+    free(*text);
+    *text = copy;
+    return 0;
+}
+
+static int set_flag(bool *field, struct slice value) {
+    if (slice_eq(value, SLICE_LIT("true")) || slice_eq(value, SLICE_LIT("1")))
+        *field = true;
+    else if (slice_eq(value, SLICE_LIT("false")) || slice_eq(value, SLICE_LIT("0")))
+        *field = false;
+    else
+        return -EINVAL;
+    return 0;
+}
+
+static int set_number(int64_t *field, const struct setting *s, struct slice value) {
+    int64_t factor = 1, number;
+    for (size_t i = 0; s->kind == SETTING_BYTES && i < COUNT(units); i++) {
+        size_t n = strlen(units[i].suffix);
+        if (value.n > n && memcmp(value.p + value.n - n, units[i].suffix, n) == 0) {
+            factor = units[i].factor;
+            value.n -= n;
+            break;
+        }
+    }
+    if (!parse_digits(value, s->most / factor, &number) || number * factor < s->least)
+        return -EINVAL;
+    *field = number * factor;
+    return 0;
+}
+
+/* An IPv4 address where a name has both: that is what people type next. */
+static int resolve_listener(const char *host, const char *port, struct listen_address *ret) {
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list, *chosen;
+    if (getaddrinfo(host, port, &hints, &list) != 0)
+        return -EINVAL;
+    for (chosen = list; chosen && chosen->ai_family != AF_INET; chosen = chosen->ai_next)
+        ;
+    if (!chosen)
+        chosen = list;
+    memcpy(&ret->address, chosen->ai_addr, chosen->ai_addrlen);
+    ret->size = chosen->ai_addrlen;
+    freeaddrinfo(list);
+    return 0;
+}
+
+static int set_listen(struct listen_address *field, struct slice value) {
+    struct listen_address parsed = {0};
+    char host[sizeof parsed.text], port_text[8];
+    int64_t port;
+    const char *colon = value.n ? memrchr(value.p, ':', value.n) : NULL;
+    if (!colon || value.n >= sizeof parsed.text || memchr(value.p, '\0', value.n))
+        return -EINVAL;
+    struct slice name = {value.p, (size_t)(colon - value.p)};
+    struct slice digits = {colon + 1, value.n - name.n - 1};
+    if (name.n > 2 && name.p[0] == '[' && name.p[name.n - 1] == ']')
+        name = (struct slice){name.p + 1, name.n - 2};
+    else if (name.n == 0 || memchr(name.p, ':', name.n))
+        return -EINVAL;
+    if (!parse_digits(digits, UINT16_MAX, &port))
+        return -EINVAL;
+    snprintf(host, sizeof host, "%.*s", SLICE_ARG(name));
+    snprintf(port_text, sizeof port_text, "%d", (int)port);
+    snprintf(parsed.text, sizeof parsed.text, "%.*s", SLICE_ARG(value));
+    int r = resolve_listener(host, port_text, &parsed);
+    if (r == 0)
+        *field = parsed;
+    return r;
+}
+
+/* Calls add for each part of a comma-separated list, without the space around it. */
+static int each_part(struct slice list, int (*add)(void *arg, struct slice part), void *arg) {
+    const char *at = list.p, *end = list.p + list.n;
+    while (at < end) {
+        const char *comma = memchr(at, ',', (size_t)(end - at));
+        const char *stop = comma ? comma : end;
+        struct slice part = {at, (size_t)(stop - at)};
+        while (part.n > 0 && part.p[0] == ' ')
+            part = (struct slice){part.p + 1, part.n - 1};
+        while (part.n > 0 && part.p[part.n - 1] == ' ')
+            part.n--;
+        int r = add(arg, part);
+        if (r < 0)
+            return r;
+        at = comma ? comma + 1 : end;
+    }
+    return 0;
+}
+
+static int add_role(void *arg, struct slice part) {
+    unsigned *mask = arg;
+    for (size_t i = 0; i < COUNT(roles); i++) {
+        if (slice_eq(part, slice_of(roles[i].name))) {
+            *mask |= roles[i].role;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
+static int set_roles(unsigned *field, struct slice value) {
+    unsigned mask = 0;
+    int r = each_part(value, add_role, &mask);
+    if (r < 0 || mask == 0)
+        return -EINVAL;
+    *field = mask;
+    return 0;
+}
+
+static int add_cidr(void *arg, struct slice part) {
+    return address_policy_allow_cidr(arg, part);
+}
+
+static int add_port(void *arg, struct slice part) {
+    return address_policy_allow_port(arg, part);
+}
+
+static int set_format(bool *field, struct slice value) {
+    bool json = slice_eq(value, SLICE_LIT("json"));
+    if (!json && !slice_eq(value, SLICE_LIT("text")))
+        return -EINVAL;
+    *field = json;
+    return 0;
+}
+
+static int set_by_kind(void *field, const struct setting *s, struct slice value) {
+    switch (s->kind) {
+    case SETTING_TEXT:
+        return set_text(field, value);
+    case SETTING_FLAG:
+        return set_flag(field, value);
+    case SETTING_NUMBER:
+    case SETTING_BYTES:
+        return set_number(field, s, value);
+    case SETTING_LISTEN:
+        return set_listen(field, value);
+    case SETTING_ROLES:
+        return set_roles(field, value);
+    case SETTING_LEVEL:
+        return log_level_parse(value, field);
+    case SETTING_FORMAT:
+        return set_format(field, value);
+    case SETTING_CIDRS:
+        return each_part(value, add_cidr, field);
+    case SETTING_PORTS:
+        return each_part(value, add_port, field);
+    }
+    UNREACHABLE();
+}
+
+int setting_set(struct config *c, const struct setting *s, struct slice value, struct buf *complaint) {
+    int r = set_by_kind((char *)c + s->offset, s, value);
+    if (r == -ENOSPC) {
+        buf_addf(complaint, "has more than %d entries", (int)s->most);
+        return -EINVAL;
+    }
+    if (r == -EINVAL) {
+        buf_add_str(complaint, "must be ");
+        setting_allowed(s, complaint);
+        if (s->kind == SETTING_NUMBER || s->kind == SETTING_BYTES)
+            buf_addf(complaint, " (%s)", s->why);
+    }
+    return r;
+}
+
+void setting_clear(struct config *c, const struct setting *s) {
+    CHECK(setting_repeats(s));
+    struct address_policy *p = (void *)((char *)c + s->offset);
+    if (s->kind == SETTING_CIDRS)
+        p->cidr_count = 0;
+    else
+        p->port_count = 0;
+}
+
+static void add_bytes(int64_t n, struct buf *out) {
+    for (size_t i = COUNT(units); i-- > 0;) {
+        if (n >= units[i].factor && n % units[i].factor == 0) {
+            buf_addf(out, "%lld%s", (long long)(n / units[i].factor), units[i].suffix);
+            return;
+        }
+    }
+    buf_addf(out, "%lld", (long long)n);
+}
+
+void setting_allowed(const struct setting *s, struct buf *out) {
+    switch (s->kind) {
+    case SETTING_TEXT:
+        buf_add_str(out, "a text that is not empty");
+        return;
+    case SETTING_FLAG:
+        buf_add_str(out, "true or false");
+        return;
+    case SETTING_NUMBER:
+        buf_addf(out, "a number from %lld to %lld", (long long)s->least, (long long)s->most);
+        return;
+    case SETTING_BYTES:
+        buf_add_str(out, "bytes (KiB, MiB and GiB may follow the number) from ");
+        add_bytes(s->least, out);
+        buf_add_str(out, " to ");
+        add_bytes(s->most, out);
+        return;
+    case SETTING_LISTEN:
+        buf_add_str(out, "HOST:PORT, such as 127.0.0.1:8484 or [::1]:8484, the port from 0 to 65535");
+        return;
+    case SETTING_ROLES:
+        buf_add_str(out, "a list of api, fanout, deliver");
+        return;
+    case SETTING_LEVEL:
+        buf_add_str(out, "debug, info, warn or error");
+        return;
+    case SETTING_FORMAT:
+        buf_add_str(out, "text or json");
+        return;
+    case SETTING_CIDRS:
+        buf_add_str(out, "addresses or ranges such as 10.0.0.0/8 or fd00::/8");
+        return;
+    case SETTING_PORTS:
+        buf_add_str(out, "ports N or ranges N-M from 1 to 65535");
+        return;
+    }
+    UNREACHABLE();
+}
+
+void setting_variable(const struct setting *s, struct buf *out) {
+    buf_add_str(out, "POSTHORN_");
+    for (const char *c = s->name; *c; c++)
+        buf_add_char(out, *c == '-' ? '_' : (char)(*c - 'a' + 'A'));
+}

@@ -1,0 +1,11 @@
+/* Internal to subscription*.c and policy_doc.c: a policy as a document. */
+#pragma once
+
+#include "core/doc.h"
+#include "core/policy.h"
+
+/* Reads the member "policy" of a subscription's document into its normal form. */
+void policy_doc_parse(struct doc *subscription, uint32_t window_seconds_default);
+
+/* The policy of a normal form; what is missing there gets its default. -ENOMEM. */
+int policy_from_doc(const json_t *policy, struct policy *ret) MUST_USE;

@@ -1,0 +1,238 @@
+#include "fanout/fanout.h"
+
+#include <errno.h>
+
+#include "base/log.h"
+#include "fanout/index.h"
+
+enum { JOBS_A_LOOK = 256 };
+
+struct fanout {
+    struct index *index;
+    struct metrics *metrics;
+    uint64_t last_served; /* event key of the job that had its turn last */
+    bool has_jobs;
+    struct lane_notice *notices;
+    size_t notices_n, notices_cap;
+};
+
+int fanout_new(struct metrics *m, struct fanout **ret) {
+    struct fanout *f = calloc(1, sizeof *f);
+    if (!f)
+        return -ENOMEM;
+    f->metrics = m;
+    int r = index_new(&f->index);
+    if (r < 0) {
+        free(f);
+        return r;
+    }
+    *ret = f;
+    return 0;
+}
+
+void fanout_free(struct fanout *f) {
+    if (!f)
+        return;
+    index_free(f->index);
+    free(f->notices);
+    free(f);
+}
+
+int fanout_put(struct fanout *f, struct subscription *s) {
+    return index_put(f->index, s);
+}
+
+void fanout_remove(struct fanout *f, uint32_t subscription_no) {
+    index_remove(f->index, subscription_no);
+}
+
+struct subscription *fanout_subscription(struct fanout *f, uint32_t subscription_no) {
+    return index_get(f->index, subscription_no);
+}
+
+bool fanout_has_jobs(const struct fanout *f) {
+    return f->has_jobs;
+}
+
+static int note(struct fanout *f, uint32_t subscription_no, int64_t due_at) {
+    /* An event with many deliveries to one lane, or a batch, needs to be told once. */
+    if (f->notices_n && f->notices[f->notices_n - 1].subscription_no == subscription_no &&
+        f->notices[f->notices_n - 1].due_at <= due_at)
+        return 0;
+    if (f->notices_n == f->notices_cap) {
+        size_t cap = f->notices_cap ? f->notices_cap * 2 : 1024;
+        struct lane_notice *notices = realloc(f->notices, cap * sizeof *notices);
+        if (!notices)
+            return -ENOMEM;
+        f->notices = notices;
+        f->notices_cap = cap;
+    }
+    f->notices[f->notices_n++] = (struct lane_notice){subscription_no, due_at};
+    return 0;
+}
+
+static int64_t order_of(const struct event_record *e) {
+    int64_t created_at = id_ms(e->id);
+    return e->deliver_at > created_at ? e->deliver_at : created_at;
+}
+
+static struct new_delivery delivery_for(const struct event_record *e, const struct subscription *s,
+                                        bool test) {
+    return (struct new_delivery){
+        .event_key = e->id.key,
+        .subscription_no = s->no,
+        .tenant_no = e->tenant_no,
+        .lane_key = subscription_lane_key(s->ordering, e->ordering_key),
+        .order_at = order_of(e),
+        .test = test,
+    };
+}
+
+static int insert(struct fanout *f, struct store *st, const struct new_delivery *d, size_t n,
+                  uint32_t *deliveries) {
+    size_t made;
+    int r = n ? store_insert_deliveries(st, d, n, &made) : 0;
+    if (r < 0 || n == 0)
+        return r;
+    for (size_t i = 0; i < n && r == 0; i++)
+        r = note(f, d[i].subscription_no, d[i].order_at);
+    *deliveries += (uint32_t)made;
+    metrics_gauge_add(f->metrics, METRIC_DELIVERIES_PENDING, (int64_t)made);
+    return r;
+}
+
+/* Makes deliveries for up to FANOUT_CHUNK subscriptions up to number `upper`; *cursor moves to the last one
+ * looked at, or to `upper` when all are done. */
+static int expand_chunk(struct fanout *f, struct store *st, const struct event_record *e, uint32_t *cursor,
+                        uint32_t upper, uint32_t *deliveries) {
+    struct new_delivery chunk[FANOUT_CHUNK];
+    size_t n = 0;
+    struct index_walk walk;
+    index_match(f->index, e->tenant_no, e->type, *cursor, &walk);
+    struct subscription *s = NULL;
+    while (n < FANOUT_CHUNK && (s = index_walk_next(&walk)) && s->no <= upper)
+        chunk[n++] = delivery_for(e, s, false);
+    bool all = n < FANOUT_CHUNK;
+    *cursor = all ? upper : chunk[n - 1].subscription_no;
+    return insert(f, st, chunk, n, deliveries);
+}
+
+static int start_job(struct fanout *f, struct store *st, struct event_record *e) {
+    struct fanout_job job = {.event_key = e->id.key,
+                             .tenant_no = e->tenant_no,
+                             .upper = index_upper(f->index),
+                             .state = FANOUT_PENDING};
+    e->has_job = true;
+    f->has_jobs = true;
+    metrics_gauge_add(f->metrics, METRIC_FANOUT_JOBS_PENDING, 1);
+    return store_insert_job(st, &job);
+}
+
+int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uint32_t only_subscription) {
+    e->deliveries = 0;
+    e->has_job = false;
+    if (only_subscription) {
+        struct subscription *s = index_get(f->index, only_subscription);
+        if (!s)
+            return -ENOENT;
+        struct new_delivery d = delivery_for(e, s, true);
+        return insert(f, st, &d, 1, &e->deliveries);
+    }
+    struct index_walk walk;
+    index_match(f->index, e->tenant_no, e->type, 0, &walk);
+    if (index_walk_bound(&walk) > FANOUT_INLINE_MAX)
+        return start_job(f, st, e);
+    uint32_t cursor = 0;
+    while (cursor != UINT32_MAX) {
+        int r = expand_chunk(f, st, e, &cursor, UINT32_MAX, &e->deliveries);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* The job whose turn it is: the next after the one served last, round the circle. */
+static int next_job(struct fanout *f, struct store *st, struct fanout_job *ret) {
+    size_t n = 0;
+    int r = store_list_jobs(st, f->last_served, ret, 1, &n);
+    if (r == 0 && n == 0 && f->last_served) {
+        f->last_served = 0;
+        r = store_list_jobs(st, 0, ret, 1, &n);
+    }
+    return r < 0 ? r : (int)n;
+}
+
+static int advance(struct fanout *f, struct store *st, struct fanout_job *job) {
+    struct event_record e;
+    int r = store_get_event(st, job->event_key, &e);
+    if (r < 0)
+        return r;
+    r = expand_chunk(f, st, &e, &job->cursor, job->upper, &job->deliveries);
+    if (r < 0)
+        return r;
+    job->state = job->cursor >= job->upper ? FANOUT_DONE : FANOUT_EXPANDING;
+    if (job->state == FANOUT_DONE)
+        metrics_gauge_add(f->metrics, METRIC_FANOUT_JOBS_PENDING, -1);
+    return store_update_job(st, job);
+}
+
+int fanout_expand(struct fanout *f, struct store *st, int64_t now, bool *ret_more) {
+    struct fanout_job job;
+    int r = next_job(f, st, &job);
+    if (r < 0)
+        return r;
+    if (r == 0) {
+        f->has_jobs = false;
+        metrics_gauge_set(f->metrics, METRIC_FANOUT_JOBS_PENDING, 0);
+        metrics_gauge_set(f->metrics, METRIC_FANOUT_LAG_MS, 0);
+        *ret_more = false;
+        return 0;
+    }
+    f->last_served = job.event_key;
+    metrics_gauge_set(f->metrics, METRIC_FANOUT_LAG_MS, now - (int64_t)(job.event_key >> 12));
+    r = advance(f, st, &job);
+    if (r < 0)
+        return r;
+    *ret_more = true;
+    return 0;
+}
+
+static int expand_for_one(struct fanout *f, struct store *st, struct fanout_job *job,
+                          struct subscription *s) {
+    struct event_record e;
+    int r = store_get_event(st, job->event_key, &e);
+    if (r < 0 || !subscription_matches(s, e.type))
+        return r;
+    struct new_delivery d = delivery_for(&e, s, false);
+    r = insert(f, st, &d, 1, &job->deliveries);
+    return r < 0 ? r : store_update_job(st, job);
+}
+
+int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscription_no) {
+    struct subscription *s = index_get(f->index, subscription_no);
+    if (!s || (s->status != SUBSCRIPTION_ACTIVE && s->status != SUBSCRIPTION_PAUSED))
+        return 0;
+    struct fanout_job jobs[JOBS_A_LOOK];
+    size_t n = JOBS_A_LOOK;
+    for (uint64_t after = 0; n == JOBS_A_LOOK;) {
+        int r = store_list_jobs(st, after, jobs, JOBS_A_LOOK, &n);
+        for (size_t i = 0; r == 0 && i < n; i++) {
+            after = jobs[i].event_key;
+            if (jobs[i].tenant_no == s->tenant_no && jobs[i].cursor < s->no && s->no <= jobs[i].upper)
+                r = expand_for_one(f, st, &jobs[i], s);
+        }
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+void fanout_announce(struct fanout *f, struct dispatch *d) {
+    if (!f->notices_n)
+        return;
+    int r = dispatch_notify(d, f->notices, f->notices_n);
+    if (r < 0)
+        log_error("lanes could not be told of new deliveries; they are found at the next look",
+                  log_int("errno", r));
+    f->notices_n = 0;
+}

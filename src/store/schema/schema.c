@@ -1,0 +1,16 @@
+#include "store/schema/schema.h"
+
+/* SCHEMA_DIR is this folder's path, given by the build as a string literal. */
+#define EMBED(symbol, file)                                                                                  \
+    extern const char symbol[] __attribute__((visibility("hidden")));                                        \
+    __asm__(".pushsection .rodata\n"                                                                         \
+            ".globl " #symbol "\n"                                                                           \
+            ".hidden " #symbol "\n" #symbol ":\n"                                                            \
+            ".incbin \"" SCHEMA_DIR "/" file "\"\n"                                                          \
+            ".byte 0\n"                                                                                      \
+            ".popsection\n")
+
+EMBED(sqlite_001_initial, "sqlite/001_initial.sql");
+
+const char *const sqlite_migrations[] = {sqlite_001_initial};
+const size_t sqlite_migrations_n = sizeof sqlite_migrations / sizeof sqlite_migrations[0];

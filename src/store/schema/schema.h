@@ -1,0 +1,9 @@
+/* The schema of each kind of store, as numbered migrations embedded in the binary. A migration that was
+ * released is never changed: what follows is a new one. */
+#pragma once
+
+#include <stddef.h>
+
+/* migrations[i] brings a store from version i to version i + 1. */
+extern const char *const sqlite_migrations[];
+extern const size_t sqlite_migrations_n;

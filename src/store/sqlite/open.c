@@ -1,0 +1,305 @@
+/* Opening and closing: the lock, the migrations, the transactions. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "store/schema/schema.h"
+#include "store/sqlite/sqlite.h"
+
+enum {
+    STORE_MAGIC = 0x706f7374,
+    APPLICATION_ID = 0x706f7374, /* marks the file as ours, in its header */
+    PID_DIGITS_MAX = 20,
+};
+
+static const char scheme[] = "sqlite:";
+
+static _Thread_local char message[1024];
+
+static int explain(int r, const char **ret_message, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static int explain(int r, const char **ret_message, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    *ret_message = message;
+    return r;
+}
+
+/* What a failure with the database file means to whoever starts the program. */
+static int explain_errno(int r, const char *path, const char **ret_message) {
+    if (r == -EUCLEAN)
+        return explain(r, ret_message,
+                       "%s is damaged, or no database: put a backup in its place, or choose another --data",
+                       path);
+    return explain(r, ret_message, "%s cannot be opened: %s", path, strerror(-r));
+}
+
+/* ---- the lock ---- */
+
+static long lock_holder(int fd) {
+    char text[PID_DIGITS_MAX + 1] = {0};
+    ssize_t n = pread(fd, text, PID_DIGITS_MAX, 0);
+    return n > 0 ? strtol(text, NULL, 10) : 0;
+}
+
+static int note_pid(int fd) {
+    char text[PID_DIGITS_MAX + 1];
+    int n = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    if (ftruncate(fd, 0) < 0 || pwrite(fd, text, (size_t)n, 0) != n)
+        return errno ? -errno : -EIO;
+    return 0;
+}
+
+/* The lock is the kernel's and ends with the process; the file stays, so that nobody locks one that another
+ * has just removed. */
+static int take_lock(const char *db_path, int *ret_fd, const char **ret_message) {
+    _cleanup_buf_ struct buf path = {0};
+    buf_addf(&path, "%s.lock", db_path);
+    if (!buf_ok(&path))
+        return explain(-ENOMEM, ret_message, "memory is out");
+    _cleanup_close_ int fd = open(path.p, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return explain_errno(-errno, path.p, ret_message);
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK)
+            return explain_errno(-errno, path.p, ret_message);
+        return explain(-EBUSY, ret_message,
+                       "another posthorn runs on this data folder (pid %ld); stop it or choose another --data",
+                       lock_holder(fd));
+    }
+    int r = note_pid(fd);
+    if (r < 0)
+        return explain_errno(r, path.p, ret_message);
+    *ret_fd = fd;
+    fd = -1;
+    return 0;
+}
+
+/* ---- migrations ---- */
+
+static int run_sql(struct connection *c, const char *sql) {
+    int rc = sqlite3_exec(c->db, sql, NULL, NULL, NULL);
+    return rc == SQLITE_OK ? 0 : sqlite_errno(c->db, rc);
+}
+
+/* -EUCLEAN when what the file holds is the reason. */
+static int blame_file(struct connection *c, int r) {
+    int rc = sqlite3_errcode(c->db) & 0xff;
+    return r < 0 && (rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB) ? -EUCLEAN : r;
+}
+
+static int read_number(struct connection *c, const char *sql, int64_t *ret) {
+    sqlite3_stmt *st = connection_prepare(c, sql);
+    int r = statement_next(c, st);
+    if (r <= 0)
+        return r < 0 ? r : -EIO;
+    *ret = column_int(st, 0);
+    statement_done(st);
+    return 0;
+}
+
+/* Schema, version and mark commit together: a process killed in the middle leaves the version before. */
+static int migrate_to(struct connection *c, size_t version) {
+    char stamp[96];
+    snprintf(stamp, sizeof stamp, "PRAGMA user_version=%zu; PRAGMA application_id=%d", version,
+             APPLICATION_ID);
+    int r = run_sql(c, "BEGIN IMMEDIATE");
+    if (r == 0)
+        r = run_sql(c, sqlite_migrations[version - 1]);
+    if (r == 0)
+        r = run_sql(c, stamp);
+    if (r == 0)
+        r = run_sql(c, "COMMIT");
+    if (r < 0 && !sqlite3_get_autocommit(c->db))
+        (void)sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+    return r;
+}
+
+static int migrate(struct connection *c, const char *path, const char **ret_message) {
+    int64_t version, mark, tables;
+    int r = read_number(c, "PRAGMA user_version", &version);
+    if (r == 0)
+        r = read_number(c, "PRAGMA application_id", &mark);
+    if (r == 0)
+        r = read_number(c, "SELECT count(*) FROM sqlite_schema", &tables);
+    if (r < 0)
+        return explain_errno(blame_file(c, r), path, ret_message);
+    if (version != 0 || tables != 0) {
+        if (mark != APPLICATION_ID)
+            return explain(-EUCLEAN, ret_message, "%s belongs to another program: choose another --data",
+                           path);
+        if (version < 0 || (uint64_t)version > sqlite_migrations_n)
+            return explain(-EPROTONOSUPPORT, ret_message,
+                           "%s was written by a newer posthorn (schema %lld, this one knows %zu): start the "
+                           "newer one, or choose another --data",
+                           path, (long long)version, sqlite_migrations_n);
+    }
+    for (size_t to = (size_t)version + 1; to <= sqlite_migrations_n; to++) {
+        r = migrate_to(c, to);
+        if (r < 0)
+            return explain(r, ret_message, "%s could not be brought to schema %zu: %s", path, to,
+                           strerror(-r));
+    }
+    return 0;
+}
+
+/* ---- open and close ---- */
+
+/* The file holds signing secrets; its companions (-wal, -shm) take over its mode. */
+static int make_private_file(const char *path) {
+    _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    return fd < 0 ? -errno : 0;
+}
+
+static int open_locked(struct store *s, const char **ret_message) {
+    int r = take_lock(s->path, &s->lock_fd, ret_message);
+    if (r < 0)
+        return r;
+    r = make_private_file(s->path);
+    if (r == 0)
+        r = connection_open(&s->writer, s->path, true);
+    if (r < 0)
+        return explain_errno(r, s->path, ret_message);
+    return migrate(&s->writer, s->path, ret_message);
+}
+
+int store_open(const char *url, struct store **ret, const char **ret_message) {
+    struct slice path = slice_of(url);
+    if (!slice_starts_with(path, slice_of(scheme)) || path.n == sizeof scheme - 1)
+        return explain(-EINVAL, ret_message, "\"%s\" is no store: sqlite:FILE was expected", url);
+    struct store *s = calloc(1, sizeof *s);
+    if (!s)
+        return explain(-ENOMEM, ret_message, "memory is out");
+    *s = (struct store){.magic = STORE_MAGIC, .lock_fd = -1, .path = strdup(url + sizeof scheme - 1)};
+    int r = s->path ? open_locked(s, ret_message) : explain(-ENOMEM, ret_message, "memory is out");
+    if (r < 0) {
+        store_close(s);
+        return r;
+    }
+    *ret = s;
+    return 0;
+}
+
+void store_close(struct store *s) {
+    if (!s)
+        return;
+    CHECK(s->magic == STORE_MAGIC);
+    connection_close(&s->writer);
+    /* Last, for it lets the next process in. */
+    if (s->lock_fd >= 0)
+        close(s->lock_fd);
+    free(s->path);
+    *s = (struct store){0};
+    free(s);
+}
+
+/* ---- transactions ---- */
+
+/* A row lent to a caller (store_get_…) would hold its snapshot open and keep checkpoints from working. */
+static void take_rows_back(struct connection *c) {
+    for (sqlite3_stmt *st = sqlite3_next_stmt(c->db, NULL); st; st = sqlite3_next_stmt(c->db, st))
+        if (sqlite3_stmt_busy(st))
+            sqlite3_reset(st);
+}
+
+int store_begin(struct store *s) {
+    CHECK(s->magic == STORE_MAGIC);
+    CHECK(sqlite3_get_autocommit(s->writer.db));
+    return statement_run(&s->writer, connection_prepare(&s->writer, "BEGIN IMMEDIATE"));
+}
+
+int store_commit(struct store *s) {
+    CHECK(s->magic == STORE_MAGIC);
+    /* After some errors SQLite has rolled back by itself; then nothing may seem to be committed. */
+    if (sqlite3_get_autocommit(s->writer.db))
+        return -EIO;
+    take_rows_back(&s->writer);
+    return statement_run(&s->writer, connection_prepare(&s->writer, "COMMIT"));
+}
+
+void store_rollback(struct store *s) {
+    CHECK(s->magic == STORE_MAGIC);
+    take_rows_back(&s->writer);
+    if (!sqlite3_get_autocommit(s->writer.db))
+        (void)sqlite3_exec(s->writer.db, "ROLLBACK", NULL, NULL, NULL);
+    CHECK(sqlite3_get_autocommit(s->writer.db));
+}
+
+int store_savepoint(struct store *s) {
+    if (sqlite3_get_autocommit(s->writer.db))
+        return -EIO;
+    return statement_run(&s->writer, connection_prepare(&s->writer, "SAVEPOINT job"));
+}
+
+int store_savepoint_release(struct store *s) {
+    return statement_run(&s->writer, connection_prepare(&s->writer, "RELEASE job"));
+}
+
+int store_savepoint_rollback(struct store *s) {
+    int r = statement_run(&s->writer, connection_prepare(&s->writer, "ROLLBACK TO job"));
+    return r < 0 ? r : store_savepoint_release(s);
+}
+
+/* ---- at start ---- */
+
+int store_last_key(struct store *s, uint64_t *ret) {
+    int64_t key;
+    int r = read_number(&s->writer,
+                        "SELECT max(coalesce((SELECT max(key) FROM events), 0),"
+                        " coalesce((SELECT max(key) FROM subscriptions), 0),"
+                        " coalesce((SELECT max(key) FROM secrets), 0),"
+                        " coalesce((SELECT max(key) FROM api_keys), 0))",
+                        &key);
+    if (r < 0)
+        return r;
+    *ret = (uint64_t)key;
+    return 0;
+}
+
+int store_register_worker(struct store *s, const char *name, const char *user_agent, int64_t now,
+                          uint32_t *ret_no) {
+    struct connection *c = &s->writer;
+    sqlite3_stmt *st =
+        connection_prepare(c, "INSERT INTO workers (name, user_agent, started_at) VALUES (?,?,?)");
+    bind_text(st, 1, slice_of(name));
+    bind_text(st, 2, slice_of(user_agent));
+    bind_int(st, 3, now);
+    int r = statement_run(c, st);
+    if (r < 0)
+        return r;
+    *ret_no = (uint32_t)sqlite3_last_insert_rowid(c->db);
+    return 0;
+}
+
+/* ---- readers ---- */
+
+int store_reader_open(struct store *s, struct store_reader **ret) {
+    CHECK(s->magic == STORE_MAGIC);
+    struct store_reader *r = calloc(1, sizeof *r);
+    if (!r)
+        return -ENOMEM;
+    int e = connection_open(&r->conn, s->path, false);
+    if (e < 0) {
+        free(r);
+        return e;
+    }
+    *ret = r;
+    return 0;
+}
+
+void store_reader_close(struct store_reader *r) {
+    if (!r)
+        return;
+    connection_close(&r->conn);
+    free(r);
+}
+
+int store_reader_ping(struct store_reader *r) {
+    int64_t ignored;
+    return read_number(&r->conn, "SELECT count(*) FROM (SELECT 1 FROM tenants LIMIT 1)", &ignored);
+}

@@ -1,0 +1,207 @@
+/* Reading the control plane: tenants, subscriptions, secrets, keys, audit; and the counts of a lane. */
+#include <errno.h>
+
+#include "store/sqlite/sqlite.h"
+
+static int64_t limit_of(size_t limit) {
+    return limit > INT64_MAX ? INT64_MAX : (int64_t)limit;
+}
+
+/* Hands each row of st to fn and resets st; *ret_n counts them. */
+static int each_tenant(struct connection *c, sqlite3_stmt *st, tenant_row_fn fn, void *arg, size_t *ret_n) {
+    int r;
+    for (*ret_n = 0; (r = statement_next(c, st)) > 0; ++*ret_n) {
+        struct tenant_record row;
+        read_tenant_columns(st, &row);
+        r = fn(arg, &row);
+        if (r != 0) {
+            statement_done(st);
+            return r;
+        }
+    }
+    return r;
+}
+
+static int each_subscription(struct connection *c, sqlite3_stmt *st, subscription_row_fn fn, void *arg,
+                             size_t *ret_n) {
+    int r;
+    for (*ret_n = 0; (r = statement_next(c, st)) > 0; ++*ret_n) {
+        struct subscription_record row;
+        read_subscription_columns(st, &row);
+        r = fn(arg, &row);
+        if (r != 0) {
+            statement_done(st);
+            return r;
+        }
+    }
+    return r;
+}
+
+int store_read_tenant(struct store_reader *r, struct slice id, tenant_row_fn fn, void *arg) {
+    sqlite3_stmt *st = connection_prepare(
+        &r->conn, "SELECT " TENANT_COLUMNS " FROM tenants WHERE id=? AND deleted_at IS NULL");
+    bind_text(st, 1, id);
+    size_t n;
+    int e = each_tenant(&r->conn, st, fn, arg, &n);
+    return e == 0 && n == 0 ? -ENOENT : e;
+}
+
+int store_list_tenants(struct store_reader *r, uint32_t before_no, size_t limit, tenant_row_fn fn,
+                       void *arg) {
+    sqlite3_stmt *st = connection_prepare(
+        &r->conn, "SELECT " TENANT_COLUMNS
+                  " FROM tenants WHERE no<? AND deleted_at IS NULL ORDER BY no DESC LIMIT ?");
+    bind_int(st, 1, before_no ? before_no : INT64_MAX);
+    bind_int(st, 2, limit_of(limit));
+    size_t n;
+    return each_tenant(&r->conn, st, fn, arg, &n);
+}
+
+int store_read_subscription(struct store_reader *r, uint32_t tenant_no, struct id id, subscription_row_fn fn,
+                            void *arg) {
+    sqlite3_stmt *st = connection_prepare(
+        &r->conn, "SELECT " SUBSCRIPTION_COLUMNS
+                  " FROM subscriptions WHERE key=? AND tail=? AND tenant=? AND status<>3");
+    bind_int(st, 1, (int64_t)id.key);
+    bind_int(st, 2, (int64_t)id.tail);
+    bind_int(st, 3, tenant_no);
+    size_t n;
+    int e = each_subscription(&r->conn, st, fn, arg, &n);
+    return e == 0 && n == 0 ? -ENOENT : e;
+}
+
+int store_list_subscriptions(struct store_reader *r, uint32_t tenant_no, int status, uint32_t before_no,
+                             size_t limit, subscription_row_fn fn, void *arg) {
+    sqlite3_stmt *st = connection_prepare(
+        &r->conn, "SELECT " SUBSCRIPTION_COLUMNS
+                  " FROM subscriptions WHERE tenant=?1 AND no<?2 AND status<>3 AND (?3<0 OR status=?3)"
+                  " ORDER BY no DESC LIMIT ?4");
+    bind_int(st, 1, tenant_no);
+    bind_int(st, 2, before_no ? before_no : INT64_MAX);
+    bind_int(st, 3, status);
+    bind_int(st, 4, limit_of(limit));
+    size_t n;
+    return each_subscription(&r->conn, st, fn, arg, &n);
+}
+
+int store_each_subscription(struct store_reader *r, subscription_row_fn fn, void *arg) {
+    sqlite3_stmt *st = connection_prepare(
+        &r->conn, "SELECT " SUBSCRIPTION_COLUMNS " FROM subscriptions WHERE status<>3 ORDER BY no");
+    size_t n;
+    return each_subscription(&r->conn, st, fn, arg, &n);
+}
+
+int store_list_secrets(struct store_reader *r, uint32_t subscription_no, int64_t now, secret_row_fn fn,
+                       void *arg) {
+    struct connection *c = &r->conn;
+    sqlite3_stmt *st =
+        subscription_no
+            ? connection_prepare(c, "SELECT " SECRET_COLUMNS " FROM secrets WHERE subscription=?2"
+                                    " AND (expires_at IS NULL OR expires_at>?1) ORDER BY key DESC")
+            : connection_prepare(c, "SELECT " SECRET_COLUMNS " FROM secrets WHERE"
+                                    " (expires_at IS NULL OR expires_at>?1) ORDER BY subscription, key DESC");
+    bind_int(st, 1, now);
+    bind_int(st, 2, subscription_no);
+    int e;
+    while ((e = statement_next(c, st)) > 0) {
+        struct secret_record row;
+        read_secret_columns(st, &row);
+        e = fn(arg, &row);
+        if (e != 0) {
+            statement_done(st);
+            return e;
+        }
+    }
+    return e;
+}
+
+int store_list_keys(struct store_reader *r, size_t limit, key_row_fn fn, void *arg) {
+    struct connection *c = &r->conn;
+    sqlite3_stmt *st =
+        connection_prepare(c, "SELECT key, tail, hash, tenant, scopes, created_at, expires_at, revoked_at"
+                              " FROM api_keys ORDER BY key DESC, tail DESC LIMIT ?");
+    bind_int(st, 1, limit_of(limit));
+    int e;
+    while ((e = statement_next(c, st)) > 0) {
+        struct key_record row = {
+            .id = {.key = (uint64_t)column_int(st, 0), .tail = (uint64_t)column_int(st, 1)},
+            .tenant_no = (uint32_t)column_int(st, 3),
+            .scopes = (uint32_t)column_int(st, 4),
+            .created_at = column_int(st, 5),
+            .expires_at = column_int(st, 6),
+            .revoked_at = column_int(st, 7),
+        };
+        struct slice hash = column_slice(st, 2);
+        CHECK(hash.n == sizeof row.hash);
+        memcpy(row.hash, hash.p, sizeof row.hash);
+        e = fn(arg, &row);
+        if (e != 0) {
+            statement_done(st);
+            return e;
+        }
+    }
+    return e;
+}
+
+int store_list_audit(struct store_reader *r, uint32_t tenant_no, uint64_t before_no, size_t limit,
+                     audit_row_fn fn, void *arg) {
+    struct connection *c = &r->conn;
+    sqlite3_stmt *st = connection_prepare(
+        c, "SELECT no, at, tenant, actor, action, object, detail FROM audit WHERE no<?1 AND (?2=0 OR"
+           " tenant=?2) ORDER BY no DESC LIMIT ?3");
+    bind_int(st, 1, before_no ? (int64_t)before_no : INT64_MAX);
+    bind_int(st, 2, tenant_no);
+    bind_int(st, 3, limit_of(limit));
+    int e;
+    while ((e = statement_next(c, st)) > 0) {
+        struct audit_record row = {
+            .at = column_int(st, 1),
+            .tenant_no = (uint32_t)column_int(st, 2),
+            .actor = column_slice(st, 3),
+            .action = column_slice(st, 4),
+            .object = column_slice(st, 5),
+            .detail = column_slice(st, 6),
+        };
+        e = fn(arg, (uint64_t)column_int(st, 0), &row);
+        if (e != 0) {
+            statement_done(st);
+            return e;
+        }
+    }
+    return e;
+}
+
+static int count(struct connection *c, const char *sql, uint32_t subscription_no, uint64_t max,
+                 uint64_t *ret) {
+    sqlite3_stmt *st = connection_prepare(c, sql);
+    bind_int(st, 1, subscription_no);
+    bind_int(st, 2, max > INT64_MAX ? INT64_MAX : (int64_t)max);
+    int r = statement_next(c, st);
+    if (r <= 0)
+        return r < 0 ? r : -EIO;
+    *ret = (uint64_t)column_int(st, 0);
+    statement_done(st);
+    return 0;
+}
+
+int store_count_lane(struct store_reader *r, uint32_t subscription_no, uint32_t tenant_no, uint64_t max,
+                     uint64_t *ret_pending, uint64_t *ret_dlq) {
+    (void)tenant_no; /* the indexes go by subscription */
+    /* Three disjoint parts, each an index: due some time; in an ordered lane and not; under way elsewhere. */
+    static const char open_sql[] =
+        "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE subscription=?1 AND due_at IS NOT NULL"
+        " UNION ALL SELECT 1 FROM deliveries WHERE subscription=?1 AND lane_key IS NOT NULL AND due_at IS NULL"
+        " UNION ALL SELECT 1 FROM deliveries WHERE lease_until>0 AND lane_key IS NULL AND subscription=?1"
+        " LIMIT ?2)";
+    static const char dlq_sql[] =
+        "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE subscription=?1 AND state=4 LIMIT ?2)";
+    uint64_t pending, dlq;
+    int e = count(&r->conn, open_sql, subscription_no, max, &pending);
+    if (e == 0)
+        e = count(&r->conn, dlq_sql, subscription_no, max, &dlq);
+    if (e < 0)
+        return e;
+    *ret_pending = pending;
+    *ret_dlq = dlq;
+    return 0;
+}

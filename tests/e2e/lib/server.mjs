@@ -1,0 +1,164 @@
+// Runs the real program on a data folder of its own, and ends only the process it started.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import http from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { waitFor } from './wait.mjs';
+
+export const BINARY =
+  process.env.POSTHORN_BIN ?? fileURLToPath(new URL('../../../build/posthorn', import.meta.url));
+
+/** What lets tests send to receivers on loopback. */
+export const LOOPBACK_FLAGS = ['--allow-http', '--allow-address', '127.0.0.0/8', '--allow-port', '1-65535'];
+
+const READY_LIMIT_MS = 15_000;
+const EXIT_LIMIT_MS = 30_000;
+const LOG_LIMIT = 256 * 1024;
+
+const children = new Set();
+process.on('exit', () => children.forEach((child) => child.kill('SIGKILL')));
+
+/** The tests' environment without settings of the developer's own server. */
+function cleanEnvironment(extra) {
+  const environment = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith('POSTHORN_') && name !== 'NODE_TEST_CONTEXT'),
+  );
+  return { ...environment, ...extra };
+}
+
+export async function temporaryFolder() {
+  return mkdtemp(join(tmpdir(), 'posthorn-e2e-'));
+}
+
+/** Runs the program to its end: for starts that are refused, and for commands. */
+export async function run(args, { env = {}, limit = READY_LIMIT_MS } = {}) {
+  const child = spawn(BINARY, args, { env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] });
+  children.add(child);
+  const output = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr']) {
+    child[name].setEncoding('utf8').on('data', (text) => (output[name] += text));
+  }
+  const timer = setTimeout(() => child.kill('SIGKILL'), limit);
+  const [code, signal] = await once(child, 'close');
+  clearTimeout(timer);
+  children.delete(child);
+  return { code, signal, ...output };
+}
+
+export class Server {
+  /**
+   * adminKey: POSTHORN_ADMIN_KEY; null lets the server make its own.
+   * data: an existing folder, else a temporary one that remove() takes away.
+   * fixedPort: every start after the first listens on the first one's port.
+   */
+  constructor({ adminKey = 'e2e-admin-key-0123456789abcdef', data, flags = LOOPBACK_FLAGS, env = {}, fixedPort = false } = {}) {
+    Object.assign(this, { givenKey: adminKey, data, flags, env, fixedPort });
+    this.ownsData = data === undefined;
+    this.url = null;
+    this.child = null;
+    this.log = '';
+  }
+
+  static async start(options) {
+    const server = new Server(options);
+    try {
+      await server.start();
+    } catch (error) {
+      await server.remove();
+      throw error;
+    }
+    return server;
+  }
+
+  get running() {
+    return this.child !== null && this.child.exitCode === null && this.child.signalCode === null;
+  }
+
+  get adminKey() {
+    return this.givenKey ?? readFileSync(join(this.data, 'admin.key'), 'utf8').trim();
+  }
+
+  /** Starts the process without waiting until it is ready. */
+  async spawn() {
+    if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: run script/build first`);
+    this.data ??= await temporaryFolder();
+    const port = this.fixedPort && this.url ? new URL(this.url).port : '0';
+    const args = ['serve', '--data', this.data, '--listen', `127.0.0.1:${port}`, ...this.flags];
+    const env = { ...(this.givenKey === null ? {} : { POSTHORN_ADMIN_KEY: this.givenKey }), ...this.env };
+    const child = spawn(BINARY, args, { env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] });
+    children.add(child);
+    this.child = child;
+    this.exited = once(child, 'close').then(([code, signal]) => {
+      children.delete(child);
+      return { code, signal };
+    });
+    this.stdout = '';
+    this.stderr = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => this.#record('stdout', text));
+    child.stderr.setEncoding('utf8').on('data', (text) => this.#record('stderr', text));
+  }
+
+  #record(name, text) {
+    this[name] = (this[name] + text).slice(-LOG_LIMIT);
+    this.log = (this.log + text).slice(-LOG_LIMIT);
+  }
+
+  async start() {
+    await this.spawn();
+    await this.ready();
+  }
+
+  /** Waits for the line that says ready and carries the address, and for /readyz. */
+  async ready() {
+    const line = await waitFor(
+      () => {
+        if (!this.running) throw new Error(`the server ended before it was ready:\n${this.stderr}`);
+        return this.stderr.match(/^.*\bready\b.*https?:\/\/[\w.[\]:-]+.*$/m)?.[0];
+      },
+      { limit: READY_LIMIT_MS, every: 5, what: () => `a "ready" line with an address on stderr:\n${this.stderr}` },
+    );
+    this.url = line.match(/https?:\/\/[\w.[\]:-]+/)[0];
+    await waitFor(async () => (await this.#status('/readyz')) === 200, {
+      limit: READY_LIMIT_MS, every: 5, what: '/readyz to answer 200',
+    });
+  }
+
+  #status(path) {
+    return new Promise((resolve) => {
+      http
+        .get(this.url + path, { agent: false }, (response) => resolve(response.resume().statusCode))
+        .on('error', () => resolve(0));
+    });
+  }
+
+  /** Asks the server to stop and returns how it ended. */
+  async stop(signal = 'SIGTERM') {
+    if (this.running) this.child.kill(signal);
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), EXIT_LIMIT_MS);
+    const ended = await this.exited;
+    clearTimeout(timer);
+    return ended;
+  }
+
+  /** kill -9: the server gets no chance to say goodbye. */
+  async kill() {
+    return this.stop('SIGKILL');
+  }
+
+  async restart() {
+    await this.stop();
+    await this.start();
+  }
+
+  /** Ends the process if it still runs and removes the data folder. */
+  async remove() {
+    if (this.child) await this.kill();
+    if (this.ownsData && this.data) await rm(this.data, { recursive: true, force: true });
+  }
+}

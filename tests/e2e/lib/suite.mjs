@@ -1,0 +1,72 @@
+// One server for a file of tests, one tenant and any number of receivers for each test.
+
+import { after, describe, it } from 'node:test';
+
+import { Api } from './api.mjs';
+import { startReceiver } from './receiver.mjs';
+import { Server } from './server.mjs';
+
+const TEST_LIMIT_MS = 60_000;
+
+/**
+ * suite('title', ({test}) => { test('what holds', async ({api, tenant, receiver, server}) => …) })
+ * A failed test prints what the server said meanwhile. `concurrency` runs tests side by side: for those that mostly wait.
+ */
+export function suite(title, define, { concurrency = 1, ...serverOptions } = {}) {
+  describe(title, { concurrency }, () => {
+    let starting;
+    const started = () => (starting ??= Server.start(serverOptions));
+    after(async () => {
+      if (starting) await (await starting.catch(() => null))?.remove();
+    });
+    const test = (name, body) =>
+      it(name, { timeout: TEST_LIMIT_MS }, async () => {
+        const server = await started();
+        const since = server.log.length;
+        const api = new Api(server);
+        await scenario(server, since, async (receiver) => {
+          const tenant = await api.createTenant();
+          await body({ server, api, tenant, receiver });
+        });
+        api.agent.destroy();
+      });
+    define({ test });
+  });
+}
+
+/** A test that starts and stops servers of its own, for those that kill them. */
+export function lifecycleTest(name, body) {
+  it(name, { timeout: TEST_LIMIT_MS }, async () => {
+    const servers = [];
+    const start = async (options) => {
+      const server = new Server(options);
+      servers.push(server);
+      await server.start();
+      return server;
+    };
+    try {
+      await scenario({ get log() { return servers.map((server) => server.log).join('\n---\n'); } }, 0, (receiver) =>
+        body({ start, receiver }),
+      );
+    } finally {
+      for (const server of servers) await server.remove();
+    }
+  });
+}
+
+async function scenario(server, since, body) {
+  const receivers = [];
+  const receiver = async (script) => {
+    const started = await startReceiver(script);
+    receivers.push(started);
+    return started;
+  };
+  try {
+    await body(receiver);
+  } catch (error) {
+    console.error(`---- the server said ----\n${server.log.slice(since)}\n---- end ----`);
+    throw error;
+  } finally {
+    for (const started of receivers) await started.close();
+  }
+}
