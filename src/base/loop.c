@@ -16,6 +16,8 @@ struct loop {
     struct epoll_event *pending;
     int pending_n;
     atomic_bool stopping;
+    void **doomed; /* freed at the end of the round */
+    size_t doomed_n, doomed_cap;
     /* Only the mailbox is shared between threads. */
     pthread_mutex_t lock;
     struct loop_message *mail_head, **mail_tail;
@@ -53,6 +55,12 @@ int loop_new(struct loop **ret) {
     return 0;
 }
 
+static void bury(struct loop *l) {
+    for (size_t i = 0; i < l->doomed_n; i++)
+        free(l->doomed[i]);
+    l->doomed_n = 0;
+}
+
 void loop_free(struct loop *l) {
     if (!l)
         return;
@@ -60,6 +68,8 @@ void loop_free(struct loop *l) {
         close(l->wake.fd);
     if (l->epoll_fd >= 0)
         close(l->epoll_fd);
+    bury(l);
+    free(l->doomed);
     heap_free(&l->timers);
     pthread_mutex_destroy(&l->lock);
     free(l);
@@ -96,6 +106,17 @@ void loop_watch_clear(struct loop *l, struct loop_watch *w) {
             l->pending[i].data.ptr = NULL;
     w->fd = -1;
     w->events = 0;
+}
+
+void loop_free_later(struct loop *l, void *p) {
+    if (l->doomed_n == l->doomed_cap) {
+        size_t cap = l->doomed_cap ? l->doomed_cap * 2 : 64;
+        void **doomed = realloc(l->doomed, cap * sizeof *doomed);
+        CHECK(doomed != NULL);
+        l->doomed = doomed;
+        l->doomed_cap = cap;
+    }
+    l->doomed[l->doomed_n++] = p;
 }
 
 void loop_timer_set(struct loop *l, struct loop_timer *t, int64_t at_mono_us) {
@@ -167,6 +188,7 @@ void loop_step(struct loop *l, int wait_ms) {
     }
     l->pending = NULL;
     l->pending_n = 0;
+    bury(l);
     read_mail(l);
     run_timers(l);
 }

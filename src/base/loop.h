@@ -40,6 +40,10 @@ int loop_watch_set(struct loop *l, struct loop_watch *w, int fd, uint32_t events
  * callback, its own too. */
 void loop_watch_clear(struct loop *l, struct loop_watch *w);
 
+/* Frees memory that holds a watch once this round's events have been handled: an event of it may be among
+ * them. */
+void loop_free_later(struct loop *l, void *p);
+
 /* (Re)arms t for a moment of the monotonic clock, in microseconds. */
 void loop_timer_set(struct loop *l, struct loop_timer *t, int64_t at_mono_us);
 void loop_timer_clear(struct loop *l, struct loop_timer *t);

@@ -1,6 +1,6 @@
 #include "cli/config.h"
 
-enum { HELP_COLUMN = 26 };
+enum { HELP_COLUMN = 28 };
 
 void config_help(struct buf *out) {
     for (size_t i = 0; i < SETTINGS_N; i++) {

@@ -95,7 +95,7 @@ static int set_listen(struct listen_address *field, struct slice value) {
     struct listen_address parsed = {0};
     char host[sizeof parsed.text], port_text[8];
     int64_t port;
-    const char *colon = value.n ? memrchr(value.p, ':', value.n) : NULL;
+    const char *colon = value.p ? memrchr(value.p, ':', value.n) : NULL;
     if (!colon || value.n >= sizeof parsed.text || memchr(value.p, '\0', value.n))
         return -EINVAL;
     struct slice name = {value.p, (size_t)(colon - value.p)};

@@ -9,7 +9,7 @@ enum {
     POLICY_TIMEOUT_MS_DEFAULT = 15000,
     POLICY_MAX_IN_FLIGHT_DEFAULT = 10,
     POLICY_MAX_IN_FLIGHT_MAX = 10000,
-    POLICY_SCHEDULE_MAX = 32, /* entries */
+    POLICY_SCHEDULE_MAX = 100, /* entries */
     POLICY_STATUSES_MAX = 32, /* entries of retry_on and no_retry_on */
     POLICY_MAX_ATTEMPTS_DEFAULT = 24,
     POLICY_MAX_ATTEMPTS_MAX = 1000,

@@ -15,7 +15,7 @@ enum {
 
 static void parse_url(struct doc *d) {
     const char *url = doc_text(d, "url", SUBSCRIPTION_URL_MAX, NULL);
-    if (!doc_get(d, "url"))
+    if (d->from && !doc_get(d, "url"))
         doc_error(d, "url", "is required");
     else if (url && !url[0])
         doc_error(d, "url", "must not be empty");

@@ -21,6 +21,7 @@ int fanout_new(struct metrics *m, struct fanout **ret) {
     if (!f)
         return -ENOMEM;
     f->metrics = m;
+    f->has_jobs = true; /* the store may hold some */
     int r = index_new(&f->index);
     if (r < 0) {
         free(f);
@@ -48,6 +49,10 @@ void fanout_remove(struct fanout *f, uint32_t subscription_no) {
 
 struct subscription *fanout_subscription(struct fanout *f, uint32_t subscription_no) {
     return index_get(f->index, subscription_no);
+}
+
+uint32_t fanout_upper(const struct fanout *f) {
+    return index_upper(f->index);
 }
 
 bool fanout_has_jobs(const struct fanout *f) {

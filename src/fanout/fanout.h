@@ -20,6 +20,8 @@ int fanout_put(struct fanout *f, struct subscription *s) MUST_USE;
 void fanout_remove(struct fanout *f, uint32_t subscription_no);
 /* The snapshot in force, borrowed until the next put or remove of it; NULL when unknown. */
 struct subscription *fanout_subscription(struct fanout *f, uint32_t subscription_no);
+/* The greatest subscription number there is. */
+uint32_t fanout_upper(const struct fanout *f);
 
 /* Call before a subscription's matching changes (types, status, deletion), in the same transaction: pending
  * jobs are expanded for it alone, so that what matched at publish is delivered. */
@@ -33,7 +35,7 @@ int fanout_event(struct fanout *f, struct store *st, struct event_record *e,
 /* Expands the next chunk of the job whose turn it is (jobs take turns). *ret_more: there is more to do. Jobs
  * that a stop left behind are found by themselves: call it once at start. */
 int fanout_expand(struct fanout *f, struct store *st, int64_t now, bool *ret_more) MUST_USE;
-/* Whether an event since the last fanout_expand without more has become a job. */
+/* Whether there may be jobs: at start, and since an event became one until fanout_expand finds none. */
 bool fanout_has_jobs(const struct fanout *f);
 
 /* After the commit: tells the lanes what was made since the last call. What a rollback undid is told too; a

@@ -5,6 +5,7 @@
 
 #include "core/address.h"
 #include "core/subscription.h"
+#include "lanes/lanes.h"
 #include "observe/metrics.h"
 #include "store/writer.h"
 
@@ -23,6 +24,12 @@ struct dispatch_options {
     uint32_t worker_no;
     const char *worker_name;
     const char *user_agent; /* "posthorn/VERSION" */
+    /* Disables a subscription, within the transaction that settles why (410, or failing for too long);
+     * -ENOENT when it is gone, 0 also when it is disabled already. Then, after the commit, on the writer's
+     * thread: its snapshot has changed. */
+    int (*disable)(void *arg, struct store *s, uint32_t subscription_no, const char *reason, int64_t now);
+    void (*disabled)(void *arg, uint32_t subscription_no);
+    void *arg;
 };
 
 int dispatch_start(const struct dispatch_options *o, struct dispatch **ret) MUST_USE;
@@ -33,6 +40,12 @@ void dispatch_free(struct dispatch *d);
 
 /* A new or changed subscription: takes effect on the next attempt. Takes its own reference. */
 int dispatch_configure(struct dispatch *d, struct subscription *s) MUST_USE;
+
+/* The caps of a tenant over all its lanes; at once. */
+int dispatch_configure_tenant(struct dispatch *d, uint32_t tenant_no,
+                              const struct tenant_limits *limits) MUST_USE;
+/* At start: since when a lane's endpoint has only failed, as the store remembers it. */
+int dispatch_failing_since(struct dispatch *d, uint32_t subscription_no, int64_t failing_since) MUST_USE;
 
 /* Stops sending for a deleted subscription; `stopped` is called on a loop's thread once no attempt of it is
  * under way. What waits in its lane then moves to the DLQ in chunks, in the background. */
@@ -46,16 +59,6 @@ struct lane_notice {
 };
 int dispatch_notify(struct dispatch *d, const struct lane_notice *notices, size_t n) MUST_USE;
 
-struct lane_stats {
-    bool known;
-    uint32_t in_flight;
-    uint32_t concurrency; /* the limit in force now */
-    const char *breaker;  /* "closed", "open", "half_open" */
-    enum lane_wait waiting_on;
-    int64_t next_due_at;                                    /* INT64_MAX: nothing waits */
-    uint64_t successes, failures;                           /* attempts of the last hour or so, decaying */
-    int32_t latency_p50_ms, latency_p95_ms, latency_p99_ms; /* -1: none yet */
-};
 /* Asks the lane's loop and waits for its answer (microseconds; at most a second: then -ETIMEDOUT). Not from a
  * loop's thread. */
 int dispatch_stats(struct dispatch *d, uint32_t subscription_no, struct lane_stats *ret) MUST_USE;

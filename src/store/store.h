@@ -17,10 +17,12 @@
 struct store;
 struct store_reader;
 
-/* Opens or creates the store behind `url` ("sqlite:DIR/posthorn.db"), takes its lock and brings the schema up
- * to date. On failure *ret_message (a static or thread-local text) says what to do. -EBUSY: another process
- * has it. */
+/* Opens or creates the store behind `url` ("sqlite:DIR/posthorn.db"; DIR must be there), takes its lock and
+ * brings the schema up to date. On failure *ret_message (a static or thread-local text) says what to do.
+ * -EBUSY: another process has it. -EPROTONOSUPPORT: its schema is newer than this program. -EUCLEAN: it is
+ * damaged, or another program's. */
 int store_open(const char *url, struct store **ret, const char **ret_message) MUST_USE;
+/* After its readers were closed. NULL-safe. */
 void store_close(struct store *s);
 
 /* ---- transactions, for writer.c alone ---- */
@@ -69,7 +71,7 @@ int store_insert_subscription(struct store *s, const struct subscription_record 
 /* Writes status, disabled_reason, doc, updated_at, resumed_at. -ENOENT. */
 int store_update_subscription(struct store *s, const struct subscription_record *r) MUST_USE;
 int store_set_failing_since(struct store *s, uint32_t subscription_no, int64_t failing_since) MUST_USE;
-/* Marks it deleted (its row stays for the deliveries that name it). -ENOENT. */
+/* Marks it deleted (its row stays for the deliveries that name it) and forgets its secrets. -ENOENT. */
 int store_delete_subscription(struct store *s, uint32_t no, int64_t now) MUST_USE;
 /* Moves up to `limit` of a deleted subscription's waiting deliveries to the DLQ; *ret_n tells how many; those
  * that are ATTEMPTING are left to their settle. */
@@ -106,8 +108,8 @@ struct audit_record {
 };
 int store_insert_audit(struct store *s, const struct audit_record *r) MUST_USE;
 
-/* Reading within the transaction, for changes that depend on what is there. -ENOENT. Slices live until the
- * next call. */
+/* Reading within the transaction, for changes that depend on what is there. -ENOENT, also when deleted.
+ * Slices live until the next call. */
 int store_get_tenant(struct store *s, uint32_t no, struct tenant_record *ret) MUST_USE;
 int store_get_subscription(struct store *s, uint32_t no, struct subscription_record *ret) MUST_USE;
 /* The keys in force at now, newest first, up to SUBSCRIPTION_SECRETS_MAX. */
@@ -292,7 +294,7 @@ void store_reader_close(struct store_reader *r);
 int store_reader_ping(struct store_reader *r) MUST_USE;
 
 /* Rows come newest first unless said otherwise; a callback returns 0 to go on, another value to stop (which
- * is returned). */
+ * is returned). A callback may read on through the same reader, but not by the function that called it. */
 typedef int (*tenant_row_fn)(void *arg, const struct tenant_record *row);
 typedef int (*subscription_row_fn)(void *arg, const struct subscription_record *row);
 typedef int (*secret_row_fn)(void *arg, const struct secret_record *row);
@@ -306,14 +308,17 @@ int store_list_tenants(struct store_reader *r, uint32_t before_no, size_t limit,
                        void *arg) MUST_USE;
 int store_read_subscription(struct store_reader *r, uint32_t tenant_no, struct id id, subscription_row_fn fn,
                             void *arg) MUST_USE; /* -ENOENT, also when deleted */
-/* status < 0: any. tenant_no 0: every tenant, ascending (for the index at start). */
+/* status < 0: any. Never the deleted ones. */
 int store_list_subscriptions(struct store_reader *r, uint32_t tenant_no, int status, uint32_t before_no,
                              size_t limit, subscription_row_fn fn, void *arg) MUST_USE;
+/* Every live subscription of every tenant, ascending by number. */
 int store_each_subscription(struct store_reader *r, subscription_row_fn fn, void *arg) MUST_USE;
 /* Secrets in force at now, newest first. subscription_no 0: of all subscriptions, by subscription. */
 int store_list_secrets(struct store_reader *r, uint32_t subscription_no, int64_t now, secret_row_fn fn,
                        void *arg) MUST_USE;
+/* Revoked ones too. */
 int store_list_keys(struct store_reader *r, size_t limit, key_row_fn fn, void *arg) MUST_USE;
+/* tenant_no 0: of all. before_no 0: from the newest. */
 int store_list_audit(struct store_reader *r, uint32_t tenant_no, uint64_t before_no, size_t limit,
                      audit_row_fn fn, void *arg) MUST_USE;
 
@@ -398,6 +403,6 @@ typedef int (*transition_row_fn)(void *arg, const struct transition_row *row);
 int store_list_transitions(struct store_reader *r, uint64_t event_key, uint32_t subscription_no,
                            transition_row_fn fn, void *arg) MUST_USE;
 
-/* Open and DLQ deliveries of a lane, each counted up to `max`. */
+/* Open (the ATTEMPTING ones included) and DLQ deliveries of a lane, each counted up to `max`. */
 int store_count_lane(struct store_reader *r, uint32_t subscription_no, uint32_t tenant_no, uint64_t max,
                      uint64_t *ret_pending, uint64_t *ret_dlq) MUST_USE;

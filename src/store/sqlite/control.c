@@ -72,8 +72,8 @@ int store_delete_tenant(struct store *s, uint32_t no, int64_t now) {
 }
 
 int store_get_tenant(struct store *s, uint32_t no, struct tenant_record *ret) {
-    sqlite3_stmt *st = connection_prepare(
-        &s->writer, "SELECT " TENANT_COLUMNS " FROM tenants WHERE no=? AND deleted_at IS NULL");
+    sqlite3_stmt *st = connection_prepare(&s->writer, "SELECT " TENANT_COLUMNS
+                                                      " FROM tenants WHERE no=? AND deleted_at IS NULL");
     bind_int(st, 1, no);
     int r = statement_next(&s->writer, st);
     if (r <= 0)
@@ -144,8 +144,8 @@ int store_delete_subscription(struct store *s, uint32_t no, int64_t now) {
 }
 
 int store_get_subscription(struct store *s, uint32_t no, struct subscription_record *ret) {
-    sqlite3_stmt *st = connection_prepare(
-        &s->writer, "SELECT " SUBSCRIPTION_COLUMNS " FROM subscriptions WHERE no=? AND status<>3");
+    sqlite3_stmt *st = connection_prepare(&s->writer, "SELECT " SUBSCRIPTION_COLUMNS
+                                                      " FROM subscriptions WHERE no=? AND status<>3");
     bind_int(st, 1, no);
     int r = statement_next(&s->writer, st);
     if (r <= 0)
@@ -156,8 +156,8 @@ int store_get_subscription(struct store *s, uint32_t no, struct subscription_rec
 }
 
 int store_count_subscriptions(struct store *s, uint32_t tenant_no, uint64_t *ret) {
-    sqlite3_stmt *st = connection_prepare(
-        &s->writer, "SELECT count(*) FROM subscriptions WHERE tenant=? AND status<>3");
+    sqlite3_stmt *st =
+        connection_prepare(&s->writer, "SELECT count(*) FROM subscriptions WHERE tenant=? AND status<>3");
     bind_int(st, 1, tenant_no);
     int r = statement_next(&s->writer, st);
     if (r <= 0)
@@ -167,8 +167,8 @@ int store_count_subscriptions(struct store *s, uint32_t tenant_no, uint64_t *ret
     return 0;
 }
 
-/* Collects up to max of a lane's waiting deliveries: of those that are due some time first, then of those that
- * are blocked. */
+/* Collects up to max of a lane's waiting deliveries: of those that are due some time first, then of those
+ * that are blocked. */
 static int find_waiting(struct connection *c, const char *sql, uint32_t subscription_no,
                         struct waiting_delivery *ret, size_t max, size_t *ret_n) {
     sqlite3_stmt *st = connection_prepare(c, sql);
@@ -227,9 +227,8 @@ int store_insert_secret(struct store *s, const struct secret_record *r) {
 }
 
 int store_expire_secrets(struct store *s, uint32_t subscription_no, int64_t expires_at) {
-    sqlite3_stmt *st =
-        connection_prepare(&s->writer, "UPDATE secrets SET expires_at=?1 WHERE subscription=?2"
-                                       " AND (expires_at IS NULL OR expires_at>?1)");
+    sqlite3_stmt *st = connection_prepare(&s->writer, "UPDATE secrets SET expires_at=?1 WHERE subscription=?2"
+                                                      " AND (expires_at IS NULL OR expires_at>?1)");
     bind_int(st, 1, expires_at);
     bind_int(st, 2, subscription_no);
     return statement_run(&s->writer, st);
@@ -238,9 +237,9 @@ int store_expire_secrets(struct store *s, uint32_t subscription_no, int64_t expi
 int store_get_signing_keys(struct store *s, uint32_t subscription_no, int64_t now, struct signing_key *ret,
                            size_t *ret_n) {
     struct connection *c = &s->writer;
-    sqlite3_stmt *st = connection_prepare(
-        c, "SELECT " SECRET_COLUMNS " FROM secrets WHERE subscription=?"
-           " AND (expires_at IS NULL OR expires_at>?) ORDER BY key DESC LIMIT ?");
+    sqlite3_stmt *st =
+        connection_prepare(c, "SELECT " SECRET_COLUMNS " FROM secrets WHERE subscription=?"
+                              " AND (expires_at IS NULL OR expires_at>?) ORDER BY key DESC LIMIT ?");
     bind_int(st, 1, subscription_no);
     bind_int(st, 2, now);
     bind_int(st, 3, SUBSCRIPTION_SECRETS_MAX);

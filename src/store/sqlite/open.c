@@ -68,9 +68,10 @@ static int take_lock(const char *db_path, int *ret_fd, const char **ret_message)
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         if (errno != EWOULDBLOCK)
             return explain_errno(-errno, path.p, ret_message);
-        return explain(-EBUSY, ret_message,
-                       "another posthorn runs on this data folder (pid %ld); stop it or choose another --data",
-                       lock_holder(fd));
+        return explain(
+            -EBUSY, ret_message,
+            "another posthorn runs on this data folder (pid %ld); stop it or choose another --data",
+            lock_holder(fd));
     }
     int r = note_pid(fd);
     if (r < 0)

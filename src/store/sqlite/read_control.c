@@ -38,8 +38,8 @@ static int each_subscription(struct connection *c, sqlite3_stmt *st, subscriptio
 }
 
 int store_read_tenant(struct store_reader *r, struct slice id, tenant_row_fn fn, void *arg) {
-    sqlite3_stmt *st = connection_prepare(
-        &r->conn, "SELECT " TENANT_COLUMNS " FROM tenants WHERE id=? AND deleted_at IS NULL");
+    sqlite3_stmt *st = connection_prepare(&r->conn, "SELECT " TENANT_COLUMNS
+                                                    " FROM tenants WHERE id=? AND deleted_at IS NULL");
     bind_text(st, 1, id);
     size_t n;
     int e = each_tenant(&r->conn, st, fn, arg, &n);
@@ -49,8 +49,8 @@ int store_read_tenant(struct store_reader *r, struct slice id, tenant_row_fn fn,
 int store_list_tenants(struct store_reader *r, uint32_t before_no, size_t limit, tenant_row_fn fn,
                        void *arg) {
     sqlite3_stmt *st = connection_prepare(
-        &r->conn, "SELECT " TENANT_COLUMNS
-                  " FROM tenants WHERE no<? AND deleted_at IS NULL ORDER BY no DESC LIMIT ?");
+        &r->conn,
+        "SELECT " TENANT_COLUMNS " FROM tenants WHERE no<? AND deleted_at IS NULL ORDER BY no DESC LIMIT ?");
     bind_int(st, 1, before_no ? before_no : INT64_MAX);
     bind_int(st, 2, limit_of(limit));
     size_t n;
@@ -59,9 +59,9 @@ int store_list_tenants(struct store_reader *r, uint32_t before_no, size_t limit,
 
 int store_read_subscription(struct store_reader *r, uint32_t tenant_no, struct id id, subscription_row_fn fn,
                             void *arg) {
-    sqlite3_stmt *st = connection_prepare(
-        &r->conn, "SELECT " SUBSCRIPTION_COLUMNS
-                  " FROM subscriptions WHERE key=? AND tail=? AND tenant=? AND status<>3");
+    sqlite3_stmt *st =
+        connection_prepare(&r->conn, "SELECT " SUBSCRIPTION_COLUMNS
+                                     " FROM subscriptions WHERE key=? AND tail=? AND tenant=? AND status<>3");
     bind_int(st, 1, (int64_t)id.key);
     bind_int(st, 2, (int64_t)id.tail);
     bind_int(st, 3, tenant_no);
@@ -85,8 +85,8 @@ int store_list_subscriptions(struct store_reader *r, uint32_t tenant_no, int sta
 }
 
 int store_each_subscription(struct store_reader *r, subscription_row_fn fn, void *arg) {
-    sqlite3_stmt *st = connection_prepare(
-        &r->conn, "SELECT " SUBSCRIPTION_COLUMNS " FROM subscriptions WHERE status<>3 ORDER BY no");
+    sqlite3_stmt *st = connection_prepare(&r->conn, "SELECT " SUBSCRIPTION_COLUMNS
+                                                    " FROM subscriptions WHERE status<>3 ORDER BY no");
     size_t n;
     return each_subscription(&r->conn, st, fn, arg, &n);
 }
@@ -190,7 +190,8 @@ int store_count_lane(struct store_reader *r, uint32_t subscription_no, uint32_t 
     /* Three disjoint parts, each an index: due some time; in an ordered lane and not; under way elsewhere. */
     static const char open_sql[] =
         "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE subscription=?1 AND due_at IS NOT NULL"
-        " UNION ALL SELECT 1 FROM deliveries WHERE subscription=?1 AND lane_key IS NOT NULL AND due_at IS NULL"
+        " UNION ALL SELECT 1 FROM deliveries"
+        " WHERE subscription=?1 AND lane_key IS NOT NULL AND due_at IS NULL"
         " UNION ALL SELECT 1 FROM deliveries WHERE lease_until>0 AND lane_key IS NULL AND subscription=?1"
         " LIMIT ?2)";
     static const char dlq_sql[] =

@@ -1,0 +1,58 @@
+/* The route table: one row a method and path. */
+#pragma once
+
+#include "api/request.h"
+
+/* Where the {t} and {id} of a pattern may stand. Patterns are also the `route` label of the metrics. */
+struct route {
+    const char *method;
+    const char *pattern;
+    enum scope scope;
+    void (*handle)(struct request *r); /* answers, or suspends */
+    enum { BODY_NONE, BODY_JSON, BODY_EVENT, BODY_BATCH } body;
+    /* The part of a tenant's key's reach: with TENANT_ROUTE the path's tenant must be the key's. */
+    bool tenant_route;
+};
+
+/* The route of a path; fills path parts into r. NULL: with *ret_allow (static buffer of the caller) the methods that the path
+ * knows, empty when it knows none. */
+const struct route *routes_find(struct request *r, const char *method, const char *url, char *ret_allow, size_t allow_size,
+                                struct slice *ret_tenant);
+
+/* routes_tenants.c */
+void route_create_tenant(struct request *r);
+void route_list_tenants(struct request *r);
+void route_get_tenant(struct request *r);
+void route_patch_tenant(struct request *r);
+void route_delete_tenant(struct request *r);
+/* routes_subscriptions.c, routes_secrets.c */
+void route_create_subscription(struct request *r);
+void route_list_subscriptions(struct request *r);
+void route_get_subscription(struct request *r);
+void route_patch_subscription(struct request *r);
+void route_delete_subscription(struct request *r);
+void route_subscription_stats(struct request *r);
+void route_test_subscription(struct request *r);
+void route_list_secrets(struct request *r);
+void route_rotate_secret(struct request *r);
+/* routes_publish.c, routes_events.c */
+void route_publish(struct request *r);
+void route_publish_batch(struct request *r);
+void route_list_events(struct request *r);
+void route_get_event(struct request *r);
+void route_event_timeline(struct request *r);
+/* routes_deliveries.c */
+void route_list_deliveries(struct request *r);
+void route_get_delivery(struct request *r);
+void route_list_attempts(struct request *r);
+void route_replay_delivery(struct request *r);
+/* routes_keys.c */
+void route_create_key(struct request *r);
+void route_list_keys(struct request *r);
+void route_delete_key(struct request *r);
+void route_list_audit(struct request *r);
+/* routes_health.c */
+void route_healthz(struct request *r);
+void route_readyz(struct request *r);
+void route_metrics(struct request *r);
+void route_root(struct request *r);

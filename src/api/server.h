@@ -1,0 +1,42 @@
+/* The HTTP API on libmicrohttpd: a few epoll threads parse requests; reading routes answer at once from a reader of their thread,
+ * writing routes suspend their connection, hand a job to the writer, and are resumed after its commit. */
+#pragma once
+
+#include "core/address.h"
+#include "fanout/apply.h"
+#include "ingest/ingest.h"
+#include "store/directory.h"
+
+struct api;
+
+enum {
+    API_CONNECTIONS_MAX = 4096,
+    API_IDLE_SECONDS = 75,            /* a connection without a byte is closed */
+    API_REQUEST_SECONDS = 60,         /* for a whole request to arrive */
+    API_BODY_BYTES_MAX = 1024 * 1024, /* of control-plane requests */
+};
+
+struct api_options {
+    int listen_fd; /* bound and listening; stays the caller's */
+    unsigned threads;
+    struct store *store;
+    struct writer *writer;
+    struct ingest *ingest;
+    struct fanout *fanout;
+    struct dispatch *dispatch;
+    struct id_source *ids;
+    struct metrics *metrics;
+    const struct address_policy *addresses;
+    struct directory *directory;
+    const struct apply_context *apply;
+    bool allow_http;
+    const char *admin_key; /* copied as its hash */
+    size_t event_bytes_max, batch_bytes_max;
+};
+
+/* Answers requests from here on. */
+int api_start(const struct api_options *o, struct api **ret) MUST_USE;
+/* No new connections; requests that come on open ones are answered 503 with Retry-After. Those under way go on. */
+void api_stop_accepting(struct api *a);
+/* Waits for the requests under way (the writer must still run), then ends the threads and frees. */
+void api_stop(struct api *a);

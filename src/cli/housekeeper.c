@@ -1,0 +1,168 @@
+#include "cli/housekeeper.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "settle/retention.h"
+
+enum {
+    REAP_EVERY_MS = 1000,
+    LEASE_GRACE_MS = 1000, /* the settle of an attempt that ended in time may still wait for its commit */
+    RETAIN_EVERY_MS = 60000,
+    RETAIN_STEP_PAUSE_MS = 20, /* between steps the writer serves others */
+};
+
+struct housekeeper {
+    struct housekeeper_options o;
+    struct loop *loop;
+    struct loop_watch signals;
+    int signal_caught;
+    struct loop_timer reap_timer, retain_timer;
+    struct writer_job reap_job, retain_job;
+    struct loop_message reaped, retained;
+    bool reaping, retaining;
+    bool reap_more, retain_more;
+    struct retention_sweep sweep;
+};
+
+void housekeeper_block_signals(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static void end_when_idle(struct housekeeper *h) {
+    if (h->signal_caught && !h->reaping && !h->retaining)
+        loop_stop(h->loop);
+}
+
+static void on_signal(struct loop_watch *w, uint32_t events) {
+    (void)events;
+    struct housekeeper *h = (struct housekeeper *)((char *)w - offsetof(struct housekeeper, signals));
+    struct signalfd_siginfo info;
+    if (read(w->fd, &info, sizeof info) != sizeof info)
+        return;
+    h->signal_caught = (int)info.ssi_signo;
+    loop_timer_clear(h->loop, &h->reap_timer);
+    loop_timer_clear(h->loop, &h->retain_timer);
+    end_when_idle(h);
+}
+
+static void in_ms(struct housekeeper *h, struct loop_timer *t, int64_t ms) {
+    if (!h->signal_caught)
+        loop_timer_set(h->loop, t, clock_mono_us() + ms * 1000);
+}
+
+/* ---- the reaper ---- */
+
+static int run_reaper(struct writer_job *job, struct store *s) {
+    struct housekeeper *h = (struct housekeeper *)((char *)job - offsetof(struct housekeeper, reap_job));
+    int64_t now = clock_now_ms();
+    return reaper_run(h->o.reaper, s, now - LEASE_GRACE_MS, now, &h->reap_more);
+}
+
+static void reaper_done(struct writer_job *job, int result) {
+    struct housekeeper *h = (struct housekeeper *)((char *)job - offsetof(struct housekeeper, reap_job));
+    if (result == 0)
+        reaper_announce(h->o.reaper);
+    else
+        h->reap_more = false;
+    loop_post(h->loop, &h->reaped);
+}
+
+static void start_reaper(struct loop_timer *t) {
+    struct housekeeper *h = (struct housekeeper *)((char *)t - offsetof(struct housekeeper, reap_timer));
+    h->reaping = true;
+    writer_submit_internal(h->o.writer, &h->reap_job);
+}
+
+static void reaper_returned(struct loop_message *m) {
+    struct housekeeper *h = (struct housekeeper *)((char *)m - offsetof(struct housekeeper, reaped));
+    h->reaping = false;
+    in_ms(h, &h->reap_timer, h->reap_more ? 0 : REAP_EVERY_MS);
+    end_when_idle(h);
+}
+
+/* ---- retention ---- */
+
+static uint32_t tenant_after(void *arg, uint32_t after_no, uint32_t *ret_days) {
+    struct directory *d = arg;
+    struct tenant t;
+    if (!directory_tenant_after(d, after_no, &t))
+        return 0;
+    *ret_days = t.limits.retention_days;
+    return t.no;
+}
+
+static int run_retention(struct writer_job *job, struct store *s) {
+    struct housekeeper *h = (struct housekeeper *)((char *)job - offsetof(struct housekeeper, retain_job));
+    return retention_step(&h->sweep, s, clock_now_ms(), tenant_after, h->o.directory, &h->retain_more);
+}
+
+static void retention_done(struct writer_job *job, int result) {
+    struct housekeeper *h = (struct housekeeper *)((char *)job - offsetof(struct housekeeper, retain_job));
+    if (result < 0)
+        h->retain_more = false;
+    loop_post(h->loop, &h->retained);
+}
+
+static void start_retention(struct loop_timer *t) {
+    struct housekeeper *h = (struct housekeeper *)((char *)t - offsetof(struct housekeeper, retain_timer));
+    h->retaining = true;
+    writer_submit_internal(h->o.writer, &h->retain_job);
+}
+
+static void retention_returned(struct loop_message *m) {
+    struct housekeeper *h = (struct housekeeper *)((char *)m - offsetof(struct housekeeper, retained));
+    h->retaining = false;
+    in_ms(h, &h->retain_timer, h->retain_more ? RETAIN_STEP_PAUSE_MS : RETAIN_EVERY_MS);
+    end_when_idle(h);
+}
+
+/* ---- life ---- */
+
+static int watch_signals(struct housekeeper *h) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    int r = loop_watch_set(h->loop, &h->signals, fd, EPOLLIN);
+    if (r < 0)
+        close(fd);
+    return r;
+}
+
+int housekeeper_run(const struct housekeeper_options *o) {
+    struct housekeeper h = {
+        .o = *o,
+        .signals = {.fn = on_signal, .fd = -1},
+        .reap_timer = {.fn = start_reaper},
+        .retain_timer = {.fn = start_retention},
+        .reap_job = {.run = run_reaper, .done = reaper_done},
+        .retain_job = {.run = run_retention, .done = retention_done},
+        .reaped = {.fn = reaper_returned},
+        .retained = {.fn = retention_returned},
+    };
+    int r = loop_new(&h.loop);
+    if (r == 0)
+        r = watch_signals(&h);
+    if (r == 0) {
+        in_ms(&h, &h.reap_timer, REAP_EVERY_MS);
+        in_ms(&h, &h.retain_timer, RETAIN_EVERY_MS);
+        loop_run(h.loop, NULL, NULL);
+        close(h.signals.fd);
+    }
+    loop_free(h.loop);
+    return r < 0 ? r : h.signal_caught;
+}

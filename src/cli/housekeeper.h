@@ -1,0 +1,20 @@
+/* What the main thread does while the server runs: waits for the signals that end it, and hands the writer
+ * its periodic work, the reaper's each second and retention's small steps. */
+#pragma once
+
+#include "settle/reaper.h"
+#include "store/directory.h"
+#include "store/writer.h"
+
+struct housekeeper_options {
+    struct writer *writer;
+    struct directory *directory;
+    struct reaper *reaper;
+};
+
+/* Blocks SIGTERM and SIGINT for every thread started afterwards: call it before any. */
+void housekeeper_block_signals(void);
+
+/* Returns after SIGTERM or SIGINT, once the work it handed out is done; its number. Negative errno: it could
+ * not run. */
+int housekeeper_run(const struct housekeeper_options *o);

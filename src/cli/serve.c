@@ -1,0 +1,408 @@
+#include "cli/serve.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <curl/curl.h>
+
+#include "api/server.h"
+#include "base/clock.h"
+#include "cli/admin_key.h"
+#include "cli/commands.h"
+#include "cli/housekeeper.h"
+#include "cli/listener.h"
+#include "fanout/apply.h"
+#include "fanout/pump.h"
+#include "ingest/ingest.h"
+#include "store/snapshot.h"
+
+enum { LANES_A_LOOK = 1024, SOCKETS_BESIDE_DELIVERY = 4096 };
+
+/* The parts, in the order they are started. */
+struct server {
+    const struct config *c;
+    struct address_policy addresses;
+    char admin_key[ADMIN_KEY_SIZE];
+    bool admin_key_made;
+    int listen_fd;
+    char base_url[128];
+    char worker_name[128];
+    struct store *store;
+    struct store_reader *reader;
+    uint32_t worker_no;
+    struct id_source ids;
+    struct metrics *metrics;
+    struct directory *directory;
+    struct body_cache *bodies;
+    struct fanout *fanout;
+    struct reaper *reaper;
+    struct writer *writer;
+    struct pump *pump;
+    struct dispatch *dispatch;
+    struct ingest *ingest;
+    struct api *api;
+    struct apply_context apply;
+};
+
+static int failed(const char *what, int error, const char *advice) {
+    log_error(what, log_str("error", strerror(-error)), log_str("advice", advice));
+    return error;
+}
+
+/* ---- what the stages ask of one another ---- */
+
+static void after_commit(void *arg) {
+    struct server *s = arg;
+    fanout_announce(s->fanout, s->dispatch);
+    pump_kick(s->pump);
+}
+
+static const struct subscription *subscription_of(void *arg, uint32_t no) {
+    struct server *s = arg;
+    return fanout_subscription(s->fanout, no);
+}
+
+static void lane_due(void *arg, uint32_t no, int64_t due_at) {
+    struct server *s = arg;
+    struct lane_notice notice = {no, due_at};
+    if (dispatch_notify(s->dispatch, &notice, 1) < 0)
+        log_error("a lane could not be told of a due delivery; it is found at the next start",
+                  log_int("subscription_no", no));
+}
+
+static int disable(void *arg, struct store *store, uint32_t no, const char *reason, int64_t now) {
+    struct server *s = arg;
+    CHECK(store == s->store);
+    return disable_subscription(&s->apply, no, reason, now);
+}
+
+static void disabled(void *arg, uint32_t no) {
+    struct server *s = arg;
+    apply_subscription(&s->apply, no, clock_now_ms());
+}
+
+/* ---- start: the store and what memory holds of it ---- */
+
+static int make_data_folder(const char *path) {
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return failed("the data folder cannot be made", -errno, path);
+    return 0;
+}
+
+static int open_store(struct server *s) {
+    int r = make_data_folder(s->c->data);
+    if (r < 0)
+        return r;
+    r = admin_key_load(s->c->data, s->c->admin_key, s->admin_key, &s->admin_key_made);
+    if (r < 0)
+        return failed("the admin key cannot be read or made", r,
+                      "see admin.key in the data folder, or set POSTHORN_ADMIN_KEY");
+    const char *message = "";
+    r = store_open(s->c->store, &s->store, &message);
+    if (r < 0) {
+        log_error("the store cannot be opened", log_str("reason", message), log_str("data", s->c->data));
+        return r;
+    }
+    return store_reader_open(s->store, &s->reader);
+}
+
+static int register_worker(struct server *s, int64_t now) {
+    char host[64] = "localhost";
+    gethostname(host, sizeof host - 1);
+    snprintf(s->worker_name, sizeof s->worker_name, "%s:%d", host, (int)getpid());
+    uint64_t last = 0;
+    int r = store_begin(s->store);
+    if (r == 0)
+        r = store_last_key(s->store, &last);
+    if (r == 0)
+        r = store_register_worker(s->store, s->worker_name, "posthorn/" POSTHORN_VERSION, now, &s->worker_no);
+    if (r == 0)
+        r = store_commit(s->store);
+    id_source_raise(&s->ids, last);
+    return r;
+}
+
+static int into_index(void *arg, struct subscription *sub) {
+    struct server *s = arg;
+    int r = fanout_put(s->fanout, sub);
+    subscription_unref(sub);
+    return r;
+}
+
+static int load_memory(struct server *s, int64_t now) {
+    if (!(s->metrics = metrics_new()))
+        return -ENOMEM;
+    int r = directory_new(&s->directory);
+    if (r == 0)
+        r = directory_load(s->directory, s->reader);
+    if (r == 0)
+        r = body_cache_new((size_t)s->c->body_cache_bytes, &s->bodies);
+    if (r == 0)
+        r = fanout_new(s->metrics, &s->fanout);
+    if (r == 0)
+        r = snapshot_each(s->reader, now, s->c->allow_http, into_index, s);
+    uint64_t pending = 0, dlq = 0;
+    if (r == 0)
+        r = store_count_deliveries(s->reader, &pending, &dlq);
+    metrics_gauge_set(s->metrics, METRIC_DELIVERIES_PENDING, (int64_t)pending);
+    metrics_gauge_set(s->metrics, METRIC_DLQ_SIZE, (int64_t)dlq);
+    return r;
+}
+
+/* This process is the store's only one: whoever began an attempt is dead, and its outcome unknown. */
+static int recover_leases(struct server *s, int64_t now) {
+    struct reaper_options o = {.metrics = s->metrics,
+                               .worker_no = s->worker_no,
+                               .subscription = subscription_of,
+                               .due = lane_due,
+                               .arg = s};
+    int r = reaper_new(&o, &s->reaper);
+    bool more = true;
+    while (r == 0 && more) {
+        r = store_begin(s->store);
+        if (r == 0)
+            r = reaper_run(s->reaper, s->store, INT64_MAX, now, &more);
+        if (r == 0)
+            r = store_commit(s->store);
+        if (r == 0)
+            reaper_forget(s->reaper);
+    }
+    return r;
+}
+
+/* ---- start: the stages ---- */
+
+static int start_lanes(struct server *s) {
+    for (uint32_t no = 1; no <= fanout_upper(s->fanout); no++) {
+        struct subscription *sub = fanout_subscription(s->fanout, no);
+        int r = sub ? dispatch_configure(s->dispatch, sub) : 0;
+        if (r < 0)
+            return r;
+    }
+    struct tenant t = {0};
+    while (directory_tenant_after(s->directory, t.no, &t)) {
+        int r = dispatch_configure_tenant(s->dispatch, t.no, &t.limits);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* A writer job that tells every lane what waits for it, a page at a time. */
+struct waking {
+    struct writer_job job;
+    struct server *s;
+    struct lane_due due[LANES_A_LOOK];
+    size_t n;
+    uint32_t after;
+};
+
+static int find_due(struct writer_job *job, struct store *store) {
+    struct waking *w = (struct waking *)job;
+    return store_list_lanes_due(store, w->after, w->due, LANES_A_LOOK, &w->n);
+}
+
+static void wake_due(struct writer_job *job, int result) {
+    struct waking *w = (struct waking *)job;
+    for (size_t i = 0; result == 0 && i < w->n; i++) {
+        lane_due(w->s, w->due[i].subscription_no, w->due[i].due_at);
+        w->after = w->due[i].subscription_no;
+    }
+    if (result < 0)
+        log_error("waiting deliveries could not be listed; restart to send them",
+                  log_str("error", strerror(-result)));
+    if (result == 0 && w->n == LANES_A_LOOK)
+        writer_submit_internal(w->s->writer, job);
+    else
+        free(w);
+}
+
+static int wake_lanes(struct server *s) {
+    struct waking *w = calloc(1, sizeof *w);
+    if (!w)
+        return -ENOMEM;
+    w->job = (struct writer_job){.run = find_due, .done = wake_due};
+    w->s = s;
+    writer_submit_internal(s->writer, &w->job);
+    return 0;
+}
+
+static int start_dispatch(struct server *s) {
+    struct dispatch_options o = {
+        .store = s->store,
+        .writer = s->writer,
+        .metrics = s->metrics,
+        .bodies = s->bodies,
+        .addresses = &s->addresses,
+        .loops = (unsigned)s->c->loops,
+        .max_in_flight = (unsigned)s->c->max_in_flight,
+        .lease_margin_ms = s->c->lease_margin_ms,
+        .worker_no = s->worker_no,
+        .worker_name = s->worker_name,
+        .user_agent = "posthorn/" POSTHORN_VERSION,
+        .disable = disable,
+        .disabled = disabled,
+        .arg = s,
+    };
+    return dispatch_start(&o, &s->dispatch);
+}
+
+static int start_stages(struct server *s) {
+    int r = writer_start(s->store, (size_t)s->c->queue_max, s->metrics, &s->writer);
+    if (r == 0)
+        r = pump_new(s->fanout, s->writer, &s->pump);
+    if (r == 0)
+        r = start_dispatch(s);
+    if (r < 0)
+        return r;
+    s->apply = (struct apply_context){s->store, s->fanout, s->dispatch, s->c->allow_http};
+    writer_on_commit(s->writer, after_commit, s);
+    r = start_lanes(s);
+    struct ingest_options ingest = {s->writer, s->fanout, s->dispatch, s->bodies, &s->ids, s->metrics};
+    if (r == 0)
+        r = ingest_new(&ingest, &s->ingest);
+    return r == 0 ? wake_lanes(s) : r;
+}
+
+static int start_api(struct server *s) {
+    struct api_options o = {
+        .listen_fd = s->listen_fd,
+        .threads = (unsigned)s->c->api_threads,
+        .store = s->store,
+        .writer = s->writer,
+        .ingest = s->ingest,
+        .fanout = s->fanout,
+        .dispatch = s->dispatch,
+        .ids = &s->ids,
+        .metrics = s->metrics,
+        .addresses = &s->addresses,
+        .directory = s->directory,
+        .apply = &s->apply,
+        .allow_http = s->c->allow_http,
+        .admin_key = s->admin_key,
+        .event_bytes_max = (size_t)s->c->event_bytes_max,
+        .batch_bytes_max = (size_t)s->c->batch_bytes_max,
+    };
+    return api_start(&o, &s->api);
+}
+
+/* Each attempt under way takes a socket; the system's soft limit is often too low. */
+static void raise_file_limit(const struct config *c) {
+    struct rlimit limit;
+    rlim_t wanted = (rlim_t)c->max_in_flight * 2 + SOCKETS_BESIDE_DELIVERY;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < wanted)
+        log_warn("too few files may be open for max-in-flight attempts; raise the limit (ulimit -n)",
+                 log_int("limit", (int64_t)limit.rlim_cur), log_int("wanted", (int64_t)wanted));
+}
+
+static int start(struct server *s) {
+    int64_t now = clock_now_ms();
+    int r = listener_open(&s->c->listen, &s->listen_fd, s->base_url, sizeof s->base_url);
+    if (r < 0)
+        return failed("the API cannot listen there; is another program on this port?", r, s->c->listen.text);
+    listener_refuse_own(s->listen_fd, &s->addresses);
+    if ((r = open_store(s)) < 0)
+        return r;
+    if ((r = register_worker(s, now)) < 0 || (r = load_memory(s, now)) < 0 ||
+        (r = recover_leases(s, now)) < 0)
+        return failed("the store cannot be read", r,
+                      "see the line before; posthorn-data must be on a working disk");
+    if ((r = start_stages(s)) < 0 || (r = start_api(s)) < 0)
+        return failed("the server cannot start", r, "memory, threads or files may be short");
+    return 0;
+}
+
+/* ---- the end ---- */
+
+static void give_up(int signal_number) {
+    static const char text[] =
+        "posthorn: attempts under way did not end within stop-timeout-ms; their leases run out and they "
+        "are sent again\n";
+    (void)signal_number;
+    ssize_t n = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)n;
+    _exit(0);
+}
+
+/* Takes no more events, lets attempts in flight end and settle, then lets go of everything; also of a
+ * half-made start. */
+static void stop(struct server *s) {
+    signal(SIGALRM, give_up);
+    alarm((unsigned)((s->c->stop_timeout_ms + 999) / 1000));
+    if (s->api)
+        api_stop_accepting(s->api);
+    if (s->pump)
+        pump_stop(s->pump);
+    if (s->dispatch)
+        dispatch_stop(s->dispatch);
+    if (s->api)
+        api_stop(s->api);
+    if (s->writer)
+        writer_stop(s->writer);
+    alarm(0);
+    dispatch_free(s->dispatch);
+    ingest_free(s->ingest);
+    pump_free(s->pump);
+    reaper_free(s->reaper);
+    fanout_free(s->fanout);
+    body_cache_free(s->bodies);
+    directory_free(s->directory);
+    store_reader_close(s->reader);
+    if (s->store)
+        store_close(s->store);
+    metrics_free(s->metrics);
+    if (s->listen_fd >= 0)
+        close(s->listen_fd);
+    explicit_bzero(s->admin_key, sizeof s->admin_key);
+}
+
+static void say_ready(struct server *s, const struct serve_hooks *hooks) {
+    log_info("ready", log_str("url", s->base_url), log_str("version", POSTHORN_VERSION),
+             log_str("data", s->c->data));
+    if (s->admin_key_made)
+        fprintf(stderr, "The admin key, kept in %s/admin.key and shown this once: %s\n", s->c->data,
+                s->admin_key);
+    if (hooks && hooks->ready)
+        hooks->ready(hooks->arg, s->base_url, s->admin_key);
+}
+
+int serve_run(const struct config *c, const struct serve_hooks *hooks) {
+    log_configure(c->log_level, c->log_json);
+    housekeeper_block_signals();
+    raise_file_limit(c);
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    struct server *s = calloc(1, sizeof *s);
+    if (!s)
+        return EXIT_REFUSED;
+    s->c = c;
+    s->addresses = c->addresses;
+    s->listen_fd = -1;
+    int r = start(s);
+    if (r == 0) {
+        say_ready(s, hooks);
+        struct housekeeper_options o = {.writer = s->writer, .directory = s->directory, .reaper = s->reaper};
+        r = housekeeper_run(&o);
+        log_info("stopping: no more events are taken, attempts under way may end", log_int("signal", r));
+    }
+    stop(s);
+    free(s);
+    curl_global_cleanup();
+    if (r >= 0)
+        log_info("stopped", log_str("data", c->data));
+    return r < 0 ? EXIT_REFUSED : EXIT_DONE;
+}
+
+int command_serve(int argc, char **argv) {
+    _cleanup_config_ struct config c = {0};
+    _cleanup_buf_ struct buf problems = {0};
+    int r = config_load(argc, argv, environ, &c, &problems);
+    if (r < 0)
+        return usage_problems("serve", &problems);
+    return serve_run(&c, NULL);
+}

@@ -1,0 +1,244 @@
+#include "deliver/attempt.h"
+
+#include <errno.h>
+
+#include "base/log.h"
+
+static const char content_type_json[] = "content-type: application/json";
+static const char content_type_cloudevents[] = "content-type: application/cloudevents+json";
+
+static const char *content_type_line(const struct attempt *a) {
+    return a->subscription->format == FORMAT_CLOUDEVENTS ? content_type_cloudevents : content_type_json;
+}
+
+/* ---- the body ---- */
+
+static int keep_body(void *arg, const struct event_row *row) {
+    struct attempt *a = arg;
+    a->body.envelope = blob_of(row->event.body);
+    a->body.data_size = row->event.data_size;
+    return a->body.envelope ? 0 : -ENOMEM;
+}
+
+/* A body that has left memory comes from the store, and is kept: its other deliveries will want it too. */
+static int load_body(struct attempt *a) {
+    if (body_cache_get(a->context->bodies, a->task.event_key, &a->body))
+        return 0;
+    int r = store_read_body(a->context->reader, a->task.event_key, keep_body, a);
+    if (r == 0)
+        body_cache_put(a->context->bodies, a->task.event_key, a->body.envelope, a->body.data_size);
+    return r;
+}
+
+static int build_cloudevent(void *arg, const struct event_row *row) {
+    struct attempt *a = arg;
+    struct event_meta meta = {
+        .id = row->event.id,
+        .type = row->event.type,
+        .schema_version = row->event.schema_version,
+        .ordering_key = row->event.ordering_key,
+        .tenant_id = a->subscription->tenant_id,
+    };
+    buf_reset(&a->built);
+    event_cloudevents(&meta, event_data(row->event.body, row->event.data_size), &a->built);
+    return buf_ok(&a->built) ? 0 : -ENOMEM;
+}
+
+static int choose_body(struct attempt *a, struct slice *ret) {
+    if (a->subscription->format == FORMAT_CLOUDEVENTS) {
+        int r = store_read_body(a->context->reader, a->task.event_key, build_cloudevent, a);
+        if (r == 0)
+            *ret = buf_slice(&a->built);
+        return r;
+    }
+    int r = load_body(a);
+    if (r < 0)
+        return r;
+    struct slice envelope = blob_slice(a->body.envelope);
+    *ret = a->subscription->format == FORMAT_RAW ? event_data(envelope, a->body.data_size) : envelope;
+    return 0;
+}
+
+/* ---- the headers ---- */
+
+/* Every secret in force signs, newest first. */
+static int add_signatures(struct attempt *a, const char *delivery_id, struct slice body) {
+    buf_add_str(&a->lines, "webhook-signature: ");
+    a->signature_at = a->lines.n;
+    int64_t timestamp = a->started_at / 1000;
+    bool any = false;
+    for (uint16_t i = 0; i < a->subscription->keys_n; i++) {
+        const struct signing_key *key = &a->subscription->keys[i];
+        char text[SIGNATURE_TEXT_SIZE];
+        if (key->expires_at && key->expires_at <= a->started_at)
+            continue;
+        int r = signer_sign(a->context->signer, key, slice_of(delivery_id), timestamp, body, text);
+        if (r < 0)
+            return r;
+        if (any)
+            buf_add_char(&a->lines, ' ');
+        buf_add_str(&a->lines, text);
+        any = true;
+    }
+    buf_add_char(&a->lines, '\0');
+    return any ? 0 : -ENOKEY;
+}
+
+/* The subscriber's own headers stand as "Name: value\r\n…". */
+static void add_own_headers(struct attempt *a) {
+    struct slice rest = slice_of(a->subscription->headers);
+    while (rest.n) {
+        const char *end = memchr(rest.p, '\r', rest.n);
+        CHECK(end && end[1] == '\n');
+        buf_add(&a->lines, rest.p, (size_t)(end - rest.p));
+        buf_add_char(&a->lines, '\0');
+        rest.n -= (size_t)(end - rest.p) + 2;
+        rest.p = end + 2;
+    }
+}
+
+static int build_headers(struct attempt *a, struct slice body) {
+    char delivery_id[ID_TEXT_SIZE];
+    id_format(ID_DELIVERY, id_of_delivery(a->task.event_key, a->task.subscription_no), delivery_id);
+    buf_reset(&a->lines);
+    int r = add_signatures(a, delivery_id, body);
+    if (r < 0)
+        return r;
+    /* The envelope begins with {"id":"evt_… : the id's text without looking the event up. */
+    char event_id[ID_TEXT_SIZE] = "";
+    struct slice envelope = a->body.envelope ? blob_slice(a->body.envelope) : body;
+    const char *at = memmem(envelope.p, envelope.n, "\"evt_", 5);
+    if (at && (size_t)(at - envelope.p) + ID_TEXT_SIZE <= envelope.n)
+        memcpy(event_id, at + 1, ID_TEXT_SIZE - 1);
+    buf_addf(&a->lines,
+             "webhook-id: %s%cwebhook-timestamp: %lld%cposthorn-event-id: %s%cposthorn-attempt: "
+             "%u%cuser-agent: %s%c",
+             delivery_id, 0, (long long)(a->started_at / 1000), 0, event_id, 0, a->task.number, 0,
+             a->context->user_agent, 0);
+    add_own_headers(a);
+    return buf_ok(&a->lines) ? 0 : -ENOMEM;
+}
+
+/* The lines as libcurl takes them; only now, since building them may have moved the buffer. */
+static void list_headers(struct attempt *a) {
+    struct client_request *r = &a->request;
+    r->header_lines_n = 0;
+    r->header_lines[r->header_lines_n++] = content_type_line(a);
+    r->header_lines[r->header_lines_n++] = "Expect:"; /* no waiting for 100 Continue */
+    r->header_lines[r->header_lines_n++] = "Accept:";
+    for (const char *p = a->lines.p, *end = p + a->lines.n; p < end; p += strlen(p) + 1) {
+        CHECK(r->header_lines_n < CLIENT_HEADER_LINES_MAX);
+        r->header_lines[r->header_lines_n++] = p;
+    }
+}
+
+/* ---- the course of an attempt ---- */
+
+static void request_done(struct client_request *r) {
+    struct attempt *a = (struct attempt *)((char *)r - offsetof(struct attempt, request));
+    a->outcome = (struct outcome){.status = r->status, .error = r->error, .retry_after_ms = -1};
+    int64_t delay_ms;
+    int64_t now = a->started_at + r->latency_us / 1000;
+    if (r->retry_after.p && retry_after_parse(r->retry_after, now, &delay_ms) == 0)
+        a->outcome.retry_after_ms = delay_ms;
+    a->done(a);
+}
+
+/* An attempt that cannot be sent ends through the loop all the same, so that done never runs within
+ * attempt_start. */
+static void fail_later(struct attempt *a, enum attempt_error error) {
+    a->not_sent = true;
+    client_fail(a->context->client, &a->request, error);
+}
+
+static bool lease_suffices(const struct attempt *a, int64_t now) {
+    return now + a->subscription->policy.timeout_ms < a->task.lease_until;
+}
+
+static int prepare(struct attempt *a) {
+    struct slice body;
+    const char *reason = "";
+    int r = url_parse(slice_of(a->subscription->url), &a->url, &reason);
+    if (r == 0)
+        r = choose_body(a, &body);
+    if (r == 0)
+        r = build_headers(a, body);
+    if (r < 0) {
+        char id[ID_TEXT_SIZE];
+        id_format(ID_DELIVERY, id_of_delivery(a->task.event_key, a->task.subscription_no), id);
+        log_error("an attempt could not be prepared; it is retried", log_str("delivery", id),
+                  log_str("error", strerror(-r)), log_str("reason", reason));
+        return r;
+    }
+    list_headers(a);
+    a->request.url = &a->url;
+    a->request.body = body;
+    return 0;
+}
+
+void attempt_start(struct attempt *a, const struct attempt_context *context, int64_t now) {
+    a->context = context;
+    a->started_at = now;
+    a->not_sent = false;
+    a->request.done = request_done;
+    a->request.allow_http = a->subscription->allow_http;
+    a->request.timeout_ms = a->subscription->policy.timeout_ms;
+    if (!lease_suffices(a, now))
+        fail_later(a, ATTEMPT_LEASE_EXPIRED);
+    else if (prepare(a) < 0)
+        fail_later(a, ATTEMPT_INTERNAL);
+    else
+        client_send(context->client, &a->request);
+}
+
+static int32_t to_ms(int64_t us) {
+    return (int32_t)(us / 1000);
+}
+
+struct attempt_record attempt_record_of(const struct attempt *a) {
+    const struct client_request *r = &a->request;
+    struct attempt_record record = {
+        .started_at = a->started_at,
+        .latency_ms = to_ms(r->latency_us),
+        .dns_ms = to_ms(r->dns_us),
+        .connect_ms = to_ms(r->connect_us),
+        .tls_ms = to_ms(r->tls_us),
+        .wait_ms = to_ms(r->wait_us),
+        .status = r->status,
+        .error = r->error,
+        .trigger = a->task.trigger,
+        .worker_no = a->context->worker_no,
+        .url = slice_of(a->subscription->url),
+        .content_type = slice_of(content_type_line(a) + strlen("content-type: ")),
+        .request_headers = slice_of(a->subscription->headers),
+        .response_headers = r->headers.n ? buf_slice(&r->headers) : SLICE_NONE,
+        .response_body = r->body_kept.n ? buf_slice(&r->body_kept) : SLICE_NONE,
+        .has_hash = r->has_hash,
+    };
+    if (a->lines.n > a->signature_at)
+        record.signature = slice_of(a->lines.p + a->signature_at);
+    memcpy(record.response_hash, r->body_hash, sizeof record.response_hash);
+    return record;
+}
+
+void attempt_clear(struct attempt *a) {
+    struct buf built = a->built, lines = a->lines, headers = a->request.headers, body = a->request.body_kept;
+    url_free(&a->url);
+    blob_unref(a->body.envelope);
+    subscription_unref(a->subscription);
+    *a = (struct attempt){.built = built, .lines = lines};
+    a->request.headers = headers;
+    a->request.body_kept = body;
+    buf_reset(&a->built);
+    buf_reset(&a->lines);
+    buf_reset(&a->request.headers);
+    buf_reset(&a->request.body_kept);
+}
+
+void attempt_free(struct attempt *a) {
+    attempt_clear(a);
+    buf_free(&a->built);
+    buf_free(&a->lines);
+    client_request_clear(&a->request);
+    free(a);
+}

@@ -1,0 +1,63 @@
+#include "fanout/apply.h"
+
+#include <errno.h>
+
+#include "base/log.h"
+#include "store/snapshot.h"
+
+void apply_subscription(const struct apply_context *c, uint32_t subscription_no, int64_t now) {
+    _cleanup_subscription_ struct subscription *s = NULL;
+    int r = snapshot_load(c->store, subscription_no, now, c->server_allow_http, &s);
+    if (r == 0)
+        r = fanout_put(c->fanout, s);
+    if (r == 0)
+        r = dispatch_configure(c->dispatch, s);
+    if (r < 0 && r != -ENOENT)
+        log_error("a changed subscription could not be put in force; restart to do so",
+                  log_int("subscription_no", subscription_no), log_str("error", strerror(-r)));
+}
+
+/* The document with another status, as the store keeps it. */
+static int with_status(struct slice doc, const char *status, char **ret) {
+    json_t *parsed = json_loadb(doc.p, doc.n, 0, NULL);
+    if (!parsed)
+        return -EIO;
+    int r = json_object_set_new(parsed, "status", json_string(status)) == 0 ? 0 : -ENOMEM;
+    char *text = r == 0 ? json_dumps(parsed, JSON_COMPACT) : NULL;
+    json_decref(parsed);
+    if (!text)
+        return -ENOMEM;
+    *ret = text;
+    return 0;
+}
+
+int disable_subscription(const struct apply_context *c, uint32_t subscription_no, const char *reason,
+                         int64_t now) {
+    struct subscription_record record;
+    int r = store_get_subscription(c->store, subscription_no, &record);
+    if (r < 0 || record.status == SUBSCRIPTION_DISABLED)
+        return r;
+    _cleanup_free_ char *doc = NULL;
+    r = with_status(record.doc, subscription_status_name(SUBSCRIPTION_DISABLED), &doc);
+    /* What matched at publish is delivered, or kept for the endpoint's return: pending jobs come first. */
+    if (r == 0)
+        r = fanout_settle_jobs_for(c->fanout, c->store, subscription_no);
+    if (r < 0)
+        return r;
+    record.status = SUBSCRIPTION_DISABLED;
+    record.disabled_reason = slice_of(reason);
+    record.doc = slice_of(doc);
+    record.updated_at = now;
+    r = store_update_subscription(c->store, &record);
+    if (r < 0)
+        return r;
+    char id[ID_TEXT_SIZE];
+    id_format(ID_SUBSCRIPTION, record.id, id);
+    log_warn("a subscription was disabled", log_str("subscription", id), log_str("reason", reason));
+    struct audit_record audit = {.at = now,
+                                 .actor = SLICE_LIT("system"),
+                                 .action = SLICE_LIT("subscription.disable"),
+                                 .object = slice_of(id),
+                                 .tenant_no = record.tenant_no};
+    return store_insert_audit(c->store, &audit);
+}

@@ -1,0 +1,20 @@
+/* A committed change of a subscription takes effect: its new snapshot goes to the index and to its lane. On
+ * the writer's thread, from a job's done. */
+#pragma once
+
+#include "fanout/fanout.h"
+
+struct apply_context {
+    struct store *store;
+    struct fanout *fanout;
+    struct dispatch *dispatch;
+    bool server_allow_http;
+};
+
+/* Failure is logged; the change is in the store and takes effect at the next start at the latest. */
+void apply_subscription(const struct apply_context *c, uint32_t subscription_no, int64_t now);
+
+/* Within a transaction: disables a subscription for its endpoint's sake. 0 also when it is disabled already;
+ * -ENOENT when it is gone. Call apply_subscription after the commit. */
+int disable_subscription(const struct apply_context *c, uint32_t subscription_no, const char *reason,
+                         int64_t now) MUST_USE;

@@ -1,0 +1,23 @@
+/* One delivery loop: a thread with its lanes, its HTTP client and its turns at the writer. dispatch.c owns
+ * it. */
+#pragma once
+
+#include "lanes/dispatch.h"
+
+struct delivery_loop;
+
+int delivery_loop_start(const struct dispatch_options *o, struct tenant_budgets *tenants, unsigned index,
+                        unsigned budget, struct delivery_loop **ret) MUST_USE;
+/* From any thread: no more claims; the thread ends when nothing is in flight. */
+void delivery_loop_stop(struct delivery_loop *d);
+/* Waits for the thread. */
+void delivery_loop_join(struct delivery_loop *d);
+void delivery_loop_free(struct delivery_loop *d);
+
+/* From any thread; each may fail with -ENOMEM. */
+int delivery_loop_put(struct delivery_loop *d, struct subscription *s) MUST_USE;
+int delivery_loop_remove(struct delivery_loop *d, uint32_t no, void (*stopped)(void *arg),
+                         void *arg) MUST_USE;
+int delivery_loop_notify(struct delivery_loop *d, const struct lane_notice *notices, size_t n) MUST_USE;
+int delivery_loop_stats(struct delivery_loop *d, uint32_t no, struct lane_stats *ret) MUST_USE;
+int delivery_loop_failing_since(struct delivery_loop *d, uint32_t no, int64_t failing_since) MUST_USE;

@@ -1,0 +1,96 @@
+#include "lanes/dispatch.h"
+
+#include <errno.h>
+
+#include "lanes/delivery_loop.h"
+
+enum { LOOPS_MAX = 64 };
+
+struct dispatch {
+    struct tenant_budgets *tenants;
+    struct delivery_loop *loops[LOOPS_MAX];
+    unsigned loops_n;
+};
+
+/* A lane's loop never changes while the process lives. */
+static unsigned loop_of(const struct dispatch *d, uint32_t subscription_no) {
+    return (unsigned)(mix64(subscription_no) % d->loops_n);
+}
+
+int dispatch_start(const struct dispatch_options *o, struct dispatch **ret) {
+    CHECK(o->loops >= 1 && o->loops <= LOOPS_MAX && o->disable && o->disabled);
+    struct dispatch *d = calloc(1, sizeof *d);
+    if (!d)
+        return -ENOMEM;
+    unsigned budget = o->max_in_flight / o->loops;
+    int r = tenant_budgets_new(&d->tenants);
+    for (unsigned i = 0; r == 0 && i < o->loops; i++) {
+        r = delivery_loop_start(o, d->tenants, i, budget ? budget : 1, &d->loops[i]);
+        if (r == 0)
+            d->loops_n++;
+    }
+    if (r < 0) {
+        dispatch_stop(d);
+        dispatch_free(d);
+        return r;
+    }
+    *ret = d;
+    return 0;
+}
+
+void dispatch_stop(struct dispatch *d) {
+    for (unsigned i = 0; i < d->loops_n; i++)
+        delivery_loop_stop(d->loops[i]);
+    for (unsigned i = 0; i < d->loops_n; i++)
+        delivery_loop_join(d->loops[i]);
+}
+
+void dispatch_free(struct dispatch *d) {
+    if (!d)
+        return;
+    for (unsigned i = 0; i < d->loops_n; i++)
+        delivery_loop_free(d->loops[i]);
+    tenant_budgets_free(d->tenants);
+    free(d);
+}
+
+int dispatch_configure(struct dispatch *d, struct subscription *s) {
+    return delivery_loop_put(d->loops[loop_of(d, s->no)], s);
+}
+
+int dispatch_configure_tenant(struct dispatch *d, uint32_t tenant_no, const struct tenant_limits *limits) {
+    return tenant_budgets_put(d->tenants, tenant_no, limits);
+}
+
+int dispatch_failing_since(struct dispatch *d, uint32_t subscription_no, int64_t failing_since) {
+    return delivery_loop_failing_since(d->loops[loop_of(d, subscription_no)], subscription_no, failing_since);
+}
+
+int dispatch_remove(struct dispatch *d, uint32_t subscription_no, void (*stopped)(void *arg), void *arg) {
+    return delivery_loop_remove(d->loops[loop_of(d, subscription_no)], subscription_no, stopped, arg);
+}
+
+int dispatch_notify(struct dispatch *d, const struct lane_notice *notices, size_t n) {
+    if (n == 0)
+        return 0;
+    if (d->loops_n == 1)
+        return delivery_loop_notify(d->loops[0], notices, n);
+    struct lane_notice *sorted = malloc(n * sizeof *sorted);
+    if (!sorted)
+        return -ENOMEM;
+    int r = 0;
+    for (unsigned l = 0; l < d->loops_n && r == 0; l++) {
+        size_t k = 0;
+        for (size_t i = 0; i < n; i++)
+            if (loop_of(d, notices[i].subscription_no) == l)
+                sorted[k++] = notices[i];
+        if (k)
+            r = delivery_loop_notify(d->loops[l], sorted, k);
+    }
+    free(sorted);
+    return r;
+}
+
+int dispatch_stats(struct dispatch *d, uint32_t subscription_no, struct lane_stats *ret) {
+    return delivery_loop_stats(d->loops[loop_of(d, subscription_no)], subscription_no, ret);
+}

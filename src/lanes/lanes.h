@@ -1,0 +1,108 @@
+/* The lanes of one delivery loop: who may send next. Pure: no I/O, time and chance are arguments, so the
+ * simulator runs the very same code.
+ *
+ * A lane knows of its backlog only when the earliest of it is due; claiming brings tasks, as many as cap,
+ * rate limits, breaker and the loop's budget allow. Between lanes: tiers by weight, each with a reserved
+ * share of the budget; within a tier round robin over tenants, within a tenant round robin over lanes, a
+ * bounded number of tasks a turn (deficit round robin where every task costs one). */
+#pragma once
+
+#include "base/heap.h"
+#include "core/retry.h"
+#include "core/subscription.h"
+#include "observe/metrics.h"
+#include "store/store.h"
+
+struct lanes;
+struct lane;
+
+enum {
+    LANE_CLAIM_MAX = 32,              /* tasks a lane gets a turn */
+    LANE_BACKPRESSURE_MS_MAX = 60000, /* how long a lane rests after backpressure that names no time */
+    LANE_EXPIRE_EVERY_MS = 60000, /* how often a lane that cannot send sheds what its window has closed on */
+    LANE_TENANT_POLL_MS = 25,     /* a tenant's cap was met, perhaps by another loop: look again */
+};
+
+/* A tenant's caps over all its lanes, shared by all loops; counted by reference. */
+struct tenant_budget;
+struct tenant_budgets;
+int tenant_budgets_new(struct tenant_budgets **ret) MUST_USE;
+void tenant_budgets_free(struct tenant_budgets *b);
+/* Creates or changes a tenant's caps; takes effect at once. Safe from all threads. */
+int tenant_budgets_put(struct tenant_budgets *b, uint32_t tenant_no,
+                       const struct tenant_limits *limits) MUST_USE;
+
+/* `budget`: attempts in flight over all lanes. `margin_ms`: a lease is the policy's timeout and this. */
+int lanes_new(struct tenant_budgets *tenants, uint32_t budget, int64_t margin_ms, struct metrics *m,
+              struct lanes **ret) MUST_USE;
+void lanes_free(struct lanes *ls);
+
+/* Adds a lane, or changes its subscription; takes its own reference. The next claim goes by it. */
+int lanes_put(struct lanes *ls, struct subscription *s, int64_t now) MUST_USE;
+/* The lane claims nothing more and is freed when nothing of it is in flight. true: it is gone already. */
+bool lanes_remove(struct lanes *ls, uint32_t no);
+
+/* The store has something of this lane due at due_at. Unknown lanes are ignored: false. */
+bool lanes_due(struct lanes *ls, uint32_t no, int64_t due_at, int64_t now);
+
+/* Chooses what to claim now: up to max lanes, tasks_max tasks over all of them. Each lane named waits for
+ * lanes_claimed. Claims are handed out in fair order; the sum of their limits keeps to the budget. */
+size_t lanes_plan(struct lanes *ls, int64_t now, struct lane_claim *ret, size_t max, size_t tasks_max);
+/* A claim's answer (its results filled in), or `failed`: nothing was claimed, ask again a little later. true:
+ * the lane had been removed, and is gone now. */
+bool lanes_claimed(struct lanes *ls, const struct lane_claim *c, bool failed, int64_t now);
+
+/* An attempt has ended, as far as the network goes: its place is free. */
+struct lane_outcome {
+    uint32_t subscription_no;
+    uint64_t event_key;
+    enum outcome_class class;
+    bool timed_out;
+    bool not_sent; /* it never reached the network: says nothing about the endpoint */
+    int64_t started_at;
+    int64_t retry_after_ms; /* -1: none */
+    int64_t retry_due_at;   /* of the verdict, 0 when it is not to be retried */
+    int32_t latency_ms;
+};
+/* What the lane makes of it, for the caller to tell the store and the tenant. */
+struct lane_news {
+    int64_t failing_since; /* with failing */
+    bool failing;          /* the first failure after a success */
+    bool recovered;        /* the first success after a failure */
+    bool exhausted;        /* has failed for the policy's disable_after_seconds: disable it */
+    bool removed;          /* it was removed, and this was its last attempt in flight */
+};
+struct lane_news lanes_ended(struct lanes *ls, const struct lane_outcome *o, int64_t now, struct rng *rng);
+/* What was in flight when the process before this one ended, or a lease that was lost, failed long ago. Unix
+ * ms, 0: healthy. */
+void lanes_set_failing_since(struct lanes *ls, uint32_t no, int64_t failing_since);
+
+/* Lanes that cannot send now though something of them is due (breaker open, disabled), and whose waiting
+ * deliveries should be looked through for closed windows; each comes up once in LANE_EXPIRE_EVERY_MS. Up to
+ * max. */
+struct lane_expiry {
+    uint32_t subscription_no;
+    int64_t window_ms;
+};
+size_t lanes_expiries(struct lanes *ls, int64_t now, struct lane_expiry *ret, size_t max);
+
+/* When lanes_plan or lanes_expiries has something to say again, Unix ms: now when it has at once, INT64_MAX
+ * when only a call of the others can change that. */
+int64_t lanes_next_wake(struct lanes *ls, int64_t now);
+
+struct lane_stats {
+    bool known;
+    uint32_t in_flight;
+    uint32_t concurrency; /* the limit in force now */
+    const char *breaker;  /* "closed", "open", "half_open" */
+    enum lane_wait waiting_on;
+    int64_t next_due_at;                                    /* INT64_MAX: nothing waits */
+    uint64_t successes, failures;                           /* attempts of the last hour or so, decaying */
+    int32_t latency_p50_ms, latency_p95_ms, latency_p99_ms; /* -1: none yet */
+};
+
+struct subscription *lanes_subscription(struct lanes *ls, uint32_t no); /* borrowed; NULL when unknown */
+void lanes_stats(struct lanes *ls, uint32_t no, int64_t now, struct lane_stats *ret);
+uint32_t lanes_in_flight(const struct lanes *ls);
+/* How overdue the longest-waiting lane that may send is, ms. */
+int64_t lanes_lag(struct lanes *ls, int64_t now);

@@ -1,0 +1,56 @@
+/* A turn of a delivery loop at the writer: what has ended is settled, then what may be sent is claimed, in
+ * one transaction. One turn of a loop is under way at a time; what comes meanwhile gathers for the next. */
+#pragma once
+
+#include "deliver/attempt.h"
+#include "lanes/dispatch.h"
+
+enum {
+    TURN_SETTLES_MAX = 512,
+    TURN_CLAIMS_MAX = 512,
+    TURN_TASKS_MAX = 512,
+    TURN_EXPIRED_MAX = 512,
+    TURN_EXPIRIES_MAX = 16,
+    TURN_CHANGES_MAX = 64,
+    TURN_CLOSE_A_STEP = 500,
+};
+
+/* What an endpoint's health asks the store to note. */
+struct health_change {
+    uint32_t subscription_no;
+    enum { HEALTH_FAILING, HEALTH_RECOVERED, HEALTH_DISABLE } kind;
+    const char *reason;    /* of HEALTH_DISABLE, static */
+    int64_t failing_since; /* of HEALTH_FAILING */
+};
+
+struct turn {
+    /* asked */
+    struct settlement settlements[TURN_SETTLES_MAX];
+    size_t settlements_n;
+    struct lane_claim claims[TURN_CLAIMS_MAX];
+    size_t claims_n;
+    struct lane_expiry expiries[TURN_EXPIRIES_MAX];
+    size_t expiries_n;
+    struct health_change changes[TURN_CHANGES_MAX];
+    size_t changes_n;
+    uint32_t closing; /* a deleted subscription whose waiting deliveries go to the DLQ, 0: none */
+    /* answered */
+    struct task tasks[TURN_TASKS_MAX];
+    size_t tasks_n;
+    struct expired_task expired[TURN_EXPIRED_MAX];
+    size_t expired_n;
+    unsigned closed; /* deliveries of `closing` */
+    int64_t now;     /* when it ran, Unix ms */
+    bool disabled_any;
+    int result;
+};
+
+static inline bool turn_is_empty(const struct turn *t) {
+    return !t->settlements_n && !t->claims_n && !t->expiries_n && !t->changes_n && !t->closing;
+}
+
+/* Runs it within a transaction. `disable` is dispatch_options'. */
+int turn_run(struct turn *t, struct store *s, int64_t now,
+             int (*disable)(void *arg, struct store *s, uint32_t subscription_no, const char *reason,
+                            int64_t now),
+             void *arg) MUST_USE;

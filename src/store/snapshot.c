@@ -1,0 +1,168 @@
+#include "store/snapshot.h"
+
+#include <errno.h>
+
+#include "base/log.h"
+#include "store/directory.h"
+
+/* A document that the store holds was valid when it went in: another is damage. */
+static int damaged(const char *what, uint32_t no) {
+    log_error("the store holds a document that cannot be read", log_str("of", what), log_int("no", no));
+    return -EIO;
+}
+
+/* All that a subscription's own row says. */
+static int read_row(const struct subscription_record *r, struct subscription **ret) {
+    json_t *doc = json_loadb(r->doc.p, r->doc.n, 0, NULL);
+    if (!doc)
+        return damaged("subscription", r->no);
+    struct subscription *s = subscription_from_doc(doc);
+    json_decref(doc);
+    if (!s)
+        return -ENOMEM;
+    s->no = r->no;
+    s->tenant_no = r->tenant_no;
+    s->id = r->id;
+    s->status = r->status;
+    s->resumed_at = r->resumed_at;
+    *ret = s;
+    return 0;
+}
+
+static int read_owner(const struct tenant_record *r, struct tenant *ret) {
+    int e = tenant_of_record(r, ret);
+    return e == -EINVAL ? damaged("tenant", r->no) : e;
+}
+
+static int complete(struct subscription *s, const struct tenant *owner, const struct signing_key *keys,
+                    size_t keys_n, bool server_allow_http) {
+    s->tier = owner->tier;
+    s->allow_http = owner->allow_http || server_allow_http;
+    _Static_assert(sizeof s->tenant_id == sizeof owner->id, "both hold a tenant's id");
+    memcpy(s->tenant_id, owner->id, sizeof s->tenant_id);
+    if (keys_n == 0)
+        return 0;
+    CHECK(keys_n <= SUBSCRIPTION_SECRETS_MAX);
+    s->keys = calloc(keys_n, sizeof *keys);
+    if (!s->keys)
+        return -ENOMEM;
+    memcpy(s->keys, keys, keys_n * sizeof *keys);
+    s->keys_n = (uint16_t)keys_n;
+    return 0;
+}
+
+int snapshot_load(struct store *store, uint32_t subscription_no, int64_t now, bool server_allow_http,
+                  struct subscription **ret) {
+    struct subscription_record row;
+    int r = store_get_subscription(store, subscription_no, &row);
+    if (r < 0)
+        return r;
+    _cleanup_subscription_ struct subscription *s = NULL;
+    r = read_row(&row, &s);
+    if (r < 0)
+        return r;
+    struct tenant_record tenant;
+    struct tenant owner;
+    r = store_get_tenant(store, s->tenant_no, &tenant);
+    if (r == 0)
+        r = read_owner(&tenant, &owner);
+    if (r < 0)
+        return r;
+    struct signing_key keys[SUBSCRIPTION_SECRETS_MAX];
+    size_t keys_n;
+    r = store_get_signing_keys(store, subscription_no, now, keys, &keys_n);
+    if (r == 0)
+        r = complete(s, &owner, keys, keys_n, server_allow_http);
+    explicit_bzero(keys, sizeof keys);
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(s);
+    return 0;
+}
+
+/* ---- all of them: three ordered lists, merged ---- */
+
+struct owned_key {
+    uint32_t subscription_no;
+    struct signing_key key;
+};
+
+struct merge {
+    struct buf owners; /* of struct tenant, descending by number */
+    struct buf keys;   /* of struct owned_key, ascending by subscription, newest first */
+    size_t next_key;
+    bool server_allow_http;
+    int (*fn)(void *arg, struct subscription *s);
+    void *arg;
+};
+
+static int add_owner(void *arg, const struct tenant_record *row) {
+    struct merge *m = arg;
+    struct tenant owner;
+    int r = read_owner(row, &owner);
+    if (r < 0)
+        return r;
+    buf_add(&m->owners, &owner, sizeof owner);
+    return buf_ok(&m->owners) ? 0 : -ENOMEM;
+}
+
+static int add_key(void *arg, const struct secret_record *row) {
+    struct merge *m = arg;
+    struct owned_key key = {row->subscription_no, row->key};
+    buf_add(&m->keys, &key, sizeof key);
+    return buf_ok(&m->keys) ? 0 : -ENOMEM;
+}
+
+static const struct tenant *find_owner(const struct merge *m, uint32_t no) {
+    const struct tenant *owners = (const struct tenant *)m->owners.p;
+    size_t low = 0, high = m->owners.n / sizeof *owners;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (owners[middle].no == no)
+            return &owners[middle];
+        if (owners[middle].no > no)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+/* The keys of a subscription; called with ascending numbers. */
+static size_t next_keys(struct merge *m, uint32_t no, struct signing_key *ret) {
+    const struct owned_key *keys = (const struct owned_key *)m->keys.p;
+    size_t n = m->keys.n / sizeof *keys, found = 0;
+    for (; m->next_key < n && keys[m->next_key].subscription_no <= no; m->next_key++)
+        if (keys[m->next_key].subscription_no == no && found < SUBSCRIPTION_SECRETS_MAX)
+            ret[found++] = keys[m->next_key].key;
+    return found;
+}
+
+static int hand_on(void *arg, const struct subscription_record *row) {
+    struct merge *m = arg;
+    struct signing_key keys[SUBSCRIPTION_SECRETS_MAX];
+    size_t keys_n = next_keys(m, row->no, keys);
+    const struct tenant *owner = find_owner(m, row->tenant_no);
+    if (!owner)
+        return damaged("a subscription whose tenant is gone", row->no);
+    _cleanup_subscription_ struct subscription *s = NULL;
+    int r = read_row(row, &s);
+    if (r == 0)
+        r = complete(s, owner, keys, keys_n, m->server_allow_http);
+    return r < 0 ? r : m->fn(m->arg, TAKE_PTR(s));
+}
+
+int snapshot_each(struct store_reader *r, int64_t now, bool server_allow_http,
+                  int (*fn)(void *arg, struct subscription *s), void *arg) {
+    struct merge m = {.server_allow_http = server_allow_http, .fn = fn, .arg = arg};
+    int e = store_list_tenants(r, 0, SIZE_MAX, add_owner, &m);
+    if (e == 0)
+        e = store_list_secrets(r, 0, now, add_key, &m);
+    if (e == 0)
+        e = store_each_subscription(r, hand_on, &m);
+    if (m.keys.p)
+        explicit_bzero(m.keys.p, m.keys.n);
+    buf_free(&m.keys);
+    buf_free(&m.owners);
+    return e;
+}
