@@ -25,17 +25,18 @@ struct request {
     const struct api_options *o; /* the api's */
     struct MHD_Connection *connection;
     const struct route *route;
-    int64_t now;            /* Unix ms, when its head had come */
+    int64_t now; /* Unix ms, when its head had come */
     struct buf body;
     size_t body_max;
     bool body_too_large;
-    char query[4096];       /* undecoded */
+    char query[4096]; /* undecoded */
     size_t query_n;
     char path[1024];        /* decoded parts point in here */
     struct slice id;        /* the {id} of the path, absent: p == NULL */
     struct tenant tenant;   /* of the path's {t}; no == 0 without one */
     struct id key_id;       /* who asks */
     bool is_admin_key;      /* the first admin key, which has no id */
+    uint32_t key_tenant_no; /* the tenant the key belongs to, 0: every one */
     uint32_t scopes;
     char actor[ID_TEXT_SIZE]; /* "key_…" or "admin" */
 
@@ -54,14 +55,19 @@ struct request {
     struct writer_job job;
     int (*change)(struct request *r, struct store *s);
     void (*changed)(struct request *r);
-    void *data;                      /* the route's own */
+    size_t body_came; /* bytes of the body, those passed over too */
+    bool counted;     /* among the requests under way */
+    int64_t begun_us;
+    struct request *next;
+    void *data; /* the route's own */
     void (*data_free)(void *data);
 };
 
 /* ---- answers; each sets the whole answer, the last call counts ---- */
 
 /* A problem document (api.md §1). */
-void request_problem(struct request *r, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void request_problem(struct request *r, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* 422 with every bad field. */
 void request_invalid(struct request *r, const struct field_errors *errors);
 /* 503 with Retry-After, for -EAGAIN, -ESHUTDOWN, -EIO, -ENOSPC …; 500 never. */
@@ -74,7 +80,8 @@ struct buf *request_write(struct request *r, int status);
 
 /* ---- what came ---- */
 
-/* The body as a JSON object; NULL after having answered 400 or 422. The caller owns it. Duplicate members are refused. */
+/* The body as a JSON object; NULL after having answered 400 or 422. The caller owns it. Duplicate members are
+ * refused. */
 json_t *request_object(struct request *r);
 /* Content-Type is one of these (parameters ignored) or absent; otherwise answers 415 and returns false. */
 bool request_content_type(struct request *r, const char *const *allowed, size_t n);
@@ -87,15 +94,18 @@ struct store_reader *request_reader(struct request *r);
 
 /* ---- writing routes ---- */
 
-/* Runs `change` on the writer's thread in a savepoint; it fills in the answer itself and returns 0, or a negative errno to undo
- * what it wrote (having filled in the answer, unless it is a storage error, which is answered 503). `changed` (or NULL) runs on the
- * writer's thread after the commit of a change that returned 0: the place to put it in force. Then the answer is sent. */
-void request_change(struct request *r, int (*change)(struct request *r, struct store *s), void (*changed)(struct request *r));
+/* Runs `change` on the writer's thread in a savepoint; it fills in the answer itself and returns 0, or a
+ * negative errno to undo what it wrote (having filled in the answer, unless it is a storage error, which is
+ * answered 503). `changed` (or NULL) runs on the writer's thread after the commit of a change that returned
+ * 0: the place to put it in force. Then the answer is sent. */
+void request_change(struct request *r, int (*change)(struct request *r, struct store *s),
+                    void (*changed)(struct request *r));
 
-/* For routes that wait for something else: after request_suspend, exactly one request_resume from any thread, with the answer
- * filled in before. */
+/* For routes that wait for something else: after request_suspend, exactly one request_resume from any thread,
+ * with the answer filled in before. */
 void request_suspend(struct request *r);
 void request_resume(struct request *r);
 
 /* An audit record of the change that is being made, with the requester as actor. `detail` may be NULL. */
-int request_audit(struct request *r, struct store *s, const char *action, const char *object, const json_t *detail) MUST_USE;
+int request_audit(struct request *r, struct store *s, const char *action, const char *object,
+                  const json_t *detail) MUST_USE;

@@ -14,9 +14,9 @@ struct route {
     bool tenant_route;
 };
 
-/* The route of a path; fills path parts into r. NULL: with *ret_allow (static buffer of the caller) the methods that the path
- * knows, empty when it knows none. */
-const struct route *routes_find(struct request *r, const char *method, const char *url, char *ret_allow, size_t allow_size,
+/* The route of r->path (still percent-encoded); fills r->id in, and *ret_tenant. NULL: ret_allow has the
+ * methods that the path knows, "" when there is no such path. */
+const struct route *routes_find(struct request *r, const char *method, char *ret_allow, size_t allow_size,
                                 struct slice *ret_tenant);
 
 /* routes_tenants.c */

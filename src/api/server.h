@@ -1,5 +1,6 @@
-/* The HTTP API on libmicrohttpd: a few epoll threads parse requests; reading routes answer at once from a reader of their thread,
- * writing routes suspend their connection, hand a job to the writer, and are resumed after its commit. */
+/* The HTTP API on libmicrohttpd: a few epoll threads parse requests; reading routes answer at once from a
+ * reader of their thread, writing routes suspend their connection, hand a job to the writer, and are resumed
+ * after its commit. */
 #pragma once
 
 #include "core/address.h"
@@ -36,7 +37,8 @@ struct api_options {
 
 /* Answers requests from here on. */
 int api_start(const struct api_options *o, struct api **ret) MUST_USE;
-/* No new connections; requests that come on open ones are answered 503 with Retry-After. Those under way go on. */
+/* No new connections; requests that come on open ones are answered 503 with Retry-After. Those under way go
+ * on. */
 void api_stop_accepting(struct api *a);
 /* Waits for the requests under way (the writer must still run), then ends the threads and frees. */
 void api_stop(struct api *a);

@@ -206,3 +206,18 @@ int store_count_lane(struct store_reader *r, uint32_t subscription_no, uint32_t 
     *ret_dlq = dlq;
     return 0;
 }
+
+int store_count_deliveries(struct store_reader *r, uint64_t *ret_pending, uint64_t *ret_dlq) {
+    sqlite3_stmt *st = connection_prepare(
+        &r->conn,
+        "SELECT (SELECT count(*) FROM deliveries INDEXED BY deliveries_due WHERE due_at IS NOT NULL)"
+        " + (SELECT count(*) FROM deliveries INDEXED BY deliveries_leased WHERE lease_until IS NOT NULL),"
+        " (SELECT count(*) FROM deliveries INDEXED BY deliveries_dead WHERE state=4)");
+    int e = statement_next(&r->conn, st);
+    if (e <= 0)
+        return e < 0 ? e : -EIO;
+    *ret_pending = (uint64_t)column_int(st, 0);
+    *ret_dlq = (uint64_t)column_int(st, 1);
+    statement_done(st);
+    return 0;
+}

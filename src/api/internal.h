@@ -1,0 +1,13 @@
+/* What server.c, request.c and auth.c share. */
+#pragma once
+
+#include "api/request.h"
+#include "api/routes.h"
+
+/* Judges the Authorization header: fills who asks into r. false after having answered 401. */
+bool auth_identify(struct request *r, const uint8_t admin_hash[32]);
+/* Whether that key may use the route on this tenant: fills r->tenant. false after having answered 404 or 403.
+ */
+bool auth_permit(struct request *r, struct slice tenant_id);
+
+void auth_hash(struct slice key, uint8_t ret[32]);

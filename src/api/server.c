@@ -1,0 +1,326 @@
+#include "api/server.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#include "api/internal.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+enum {
+    REQUESTS_IDLE_MAX = 256,             /* kept for reuse, a thread */
+    BODY_KEPT_MAX = 65536,               /* memory a request kept for reuse may hold */
+    BODY_DRAINED_MAX = 64 * 1024 * 1024, /* of a refused body, read so that the answer reaches its sender */
+    ALLOW_SIZE = 64,
+};
+
+struct api {
+    struct api_options o;
+    struct MHD_Daemon *daemon;
+    uint8_t admin_hash[32];
+    atomic_bool stopping;
+    atomic_uint under_way; /* requests that a route has got and that are not answered */
+    pthread_mutex_t lock;
+    struct reader_entry {
+        struct store_reader *reader;
+        struct reader_entry *next;
+    } * readers; /* of all threads, closed at the end */
+};
+
+/* Each of libmicrohttpd's threads has its reader of the store and its stock of used requests. */
+static _Thread_local struct store_reader *thread_reader;
+static _Thread_local struct request *thread_idle;
+static _Thread_local unsigned thread_idle_n;
+
+/* ---- requests come and go ---- */
+
+static struct request *request_new(struct api *a, struct MHD_Connection *connection) {
+    struct request *r = thread_idle;
+    if (r) {
+        thread_idle = r->next;
+        thread_idle_n--;
+    } else if (!(r = calloc(1, sizeof *r))) {
+        return NULL;
+    }
+    struct buf body = r->body, out = r->out;
+    memset(r, 0, offsetof(struct request, query));
+    memset(&r->id, 0, sizeof *r - offsetof(struct request, id));
+    r->query[0] = r->path[0] = '\0';
+    r->query_n = 0;
+    r->body = body;
+    r->out = out;
+    buf_reset(&r->body);
+    buf_reset(&r->out);
+    r->api = a;
+    r->o = &a->o;
+    r->connection = connection;
+    r->now = clock_now_ms();
+    r->begun_us = clock_mono_us();
+    return r;
+}
+
+static void request_free(struct request *r) {
+    if (r->data_free && r->data)
+        r->data_free(r->data);
+    r->data = NULL;
+    r->data_free = NULL;
+    if (thread_idle_n >= REQUESTS_IDLE_MAX || r->body.cap > BODY_KEPT_MAX || r->out.cap > BODY_KEPT_MAX) {
+        buf_free(&r->body);
+        buf_free(&r->out);
+        free(r);
+        return;
+    }
+    r->next = thread_idle;
+    thread_idle = r;
+    thread_idle_n++;
+}
+
+struct store_reader *request_reader(struct request *r) {
+    if (thread_reader)
+        return thread_reader;
+    struct api *a = r->api;
+    struct reader_entry *e = malloc(sizeof *e);
+    int err = e ? store_reader_open(a->o.store, &e->reader) : -ENOMEM;
+    if (err < 0) {
+        free(e);
+        request_unavailable(r, err);
+        return NULL;
+    }
+    pthread_mutex_lock(&a->lock);
+    e->next = a->readers;
+    a->readers = e;
+    pthread_mutex_unlock(&a->lock);
+    thread_reader = e->reader;
+    return thread_reader;
+}
+
+/* ---- the head of a request ---- */
+
+/* The URL as it came, before anything is decoded. Called for every request before its head has been read. */
+static void *on_uri(void *arg, const char *uri, struct MHD_Connection *connection) {
+    struct request *r = request_new(arg, connection);
+    if (!r)
+        return NULL;
+    const char *query = strchrnul(uri, '?');
+    size_t path_n = (size_t)(query - uri), query_n = *query ? strlen(query + 1) : 0;
+    if (path_n >= sizeof r->path || query_n >= sizeof r->query) {
+        request_problem(r, 414, "The path may have %zu bytes, the query %zu.", sizeof r->path - 1,
+                        sizeof r->query - 1);
+        return r;
+    }
+    memcpy(r->path, uri, path_n);
+    r->path[path_n] = '\0';
+    memcpy(r->query, query + (*query ? 1 : 0), query_n);
+    r->query[query_n] = '\0';
+    r->query_n = query_n;
+    return r;
+}
+
+static size_t keep_encoded(void *arg, struct MHD_Connection *connection, char *s) {
+    (void)arg;
+    (void)connection;
+    return strlen(s);
+}
+
+static size_t body_limit(const struct request *r) {
+    switch (r->route->body) {
+    case BODY_EVENT:
+        return r->o->event_bytes_max;
+    case BODY_BATCH:
+        return r->o->batch_bytes_max;
+    case BODY_NONE:
+    case BODY_JSON:
+        break;
+    }
+    return API_BODY_BYTES_MAX;
+}
+
+static void too_large(struct request *r) {
+    request_problem(r, 413, "The body may have at most %zu bytes here.", r->body_max);
+}
+
+/* Everything that can be judged before the body: an answer set here stands, the body is only drained. */
+static void judge_head(struct request *r, const char *method) {
+    char allow[ALLOW_SIZE];
+    struct slice tenant = SLICE_NONE;
+    r->route = routes_find(r, method, allow, sizeof allow, &tenant);
+    if (!r->route) {
+        request_problem(r, *allow ? 405 : 404,
+                        *allow ? "%s is not for this path." : "%s: there is no such path.", method);
+        if (*allow)
+            request_header(r, "Allow", allow);
+        return;
+    }
+    r->body_max = body_limit(r);
+    if (r->route->scope == SCOPE_NONE)
+        return;
+    if (atomic_load(&r->api->stopping)) {
+        request_unavailable(r, -ESHUTDOWN);
+        return;
+    }
+    if (!auth_identify(r, r->api->admin_hash) || !auth_permit(r, tenant))
+        return;
+    const char *length = request_header_value(r, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    if (length && strtoull(length, NULL, 10) > r->body_max)
+        too_large(r);
+}
+
+/* ---- the answer ---- */
+
+static enum MHD_Result answer(struct request *r) {
+    if (!buf_ok(&r->out))
+        request_unavailable(r, -ENOMEM);
+    CHECK(r->status);
+    r->stage = REQUEST_ANSWERED;
+    /* The buffer lives until the request has been sent and is freed. */
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(r->out.n, r->out.p, MHD_RESPMEM_PERSISTENT);
+    if (!response)
+        return MHD_NO;
+    if (r->out.n && r->content_type)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, r->content_type);
+    for (size_t i = 0; i < r->headers_n; i++)
+        MHD_add_response_header(response, r->headers[i].name, r->headers[i].value);
+    enum MHD_Result result = MHD_queue_response(r->connection, (unsigned)r->status, response);
+    MHD_destroy_response(response);
+    metrics_http(r->o->metrics, r->route ? r->route->pattern : "none", r->status);
+    return result;
+}
+
+/* Keeps, or only drains, a piece of the body. */
+static enum MHD_Result take_body(struct request *r, const char *data, size_t *size) {
+    size_t n = *size;
+    *size = 0;
+    r->body_came += n;
+    if (clock_mono_us() - r->begun_us > API_REQUEST_SECONDS * INT64_C(1000000) ||
+        r->body_came > BODY_DRAINED_MAX)
+        return MHD_NO;
+    if (r->status)
+        return MHD_YES;
+    if (r->body_came > r->body_max) {
+        too_large(r);
+        buf_reset(&r->body);
+        return MHD_YES;
+    }
+    buf_add(&r->body, data, n);
+    if (!buf_ok(&r->body))
+        request_unavailable(r, -ENOMEM);
+    return MHD_YES;
+}
+
+static enum MHD_Result run_route(struct request *r) {
+    /* The time that counts is when the whole request was there. */
+    r->now = clock_now_ms();
+    atomic_fetch_add(&r->api->under_way, 1);
+    r->counted = true;
+    r->route->handle(r);
+    return r->stage == REQUEST_READING ? answer(r) : MHD_YES;
+}
+
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version, const char *data,
+                                  size_t *data_size, void **context) {
+    (void)arg;
+    (void)connection;
+    (void)url;
+    (void)version;
+    struct request *r = *context;
+    if (!r)
+        return MHD_NO;
+    switch (r->stage) {
+    case REQUEST_NEW:
+        r->stage = REQUEST_READING;
+        if (!r->status)
+            judge_head(r, method);
+        return MHD_YES;
+    case REQUEST_READING:
+        if (*data_size)
+            return take_body(r, data, data_size);
+        return r->status ? answer(r) : run_route(r);
+    case REQUEST_SUSPENDED:
+        return MHD_YES; /* libmicrohttpd called too early; the answer is not there yet */
+    case REQUEST_ANSWERED:
+        return answer(r);
+    }
+    UNREACHABLE();
+}
+
+static void on_completed(void *arg, struct MHD_Connection *connection, void **context,
+                         enum MHD_RequestTerminationCode why) {
+    (void)connection;
+    (void)why;
+    struct api *a = arg;
+    struct request *r = *context;
+    if (!r)
+        return;
+    CHECK(r->stage != REQUEST_SUSPENDED);
+    if (r->counted)
+        atomic_fetch_sub(&a->under_way, 1);
+    request_free(r);
+    *context = NULL;
+}
+
+static void log_library(void *arg, const char *format, va_list args) {
+    (void)arg;
+    char line[512];
+    vsnprintf(line, sizeof line, format, args);
+    line[strcspn(line, "\r\n")] = '\0';
+    log_debug("libmicrohttpd", log_str("says", line));
+}
+
+/* ---- life ---- */
+
+int api_start(const struct api_options *o, struct api **ret) {
+    struct api *a = calloc(1, sizeof *a);
+    if (!a)
+        return -ENOMEM;
+    a->o = *o;
+    a->o.admin_key = NULL;
+    auth_hash(slice_of(o->admin_key), a->admin_hash);
+    pthread_mutex_init(&a->lock, NULL);
+    /* The daemon closes its listening socket; ours stays open. */
+    int fd = dup(o->listen_fd);
+    struct MHD_OptionItem pool[] = {
+        {o->threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)o->threads, NULL},
+        {MHD_OPTION_END, 0, NULL},
+    };
+    a->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+        on_request, a, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)API_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)API_IDLE_SECONDS,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, a, MHD_OPTION_URI_LOG_CALLBACK, on_uri, a,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, a, MHD_OPTION_EXTERNAL_LOGGER, log_library, a,
+        MHD_OPTION_ARRAY, pool, MHD_OPTION_END);
+    if (!a->daemon) {
+        int err = errno ? -errno : -EIO;
+        close(fd);
+        pthread_mutex_destroy(&a->lock);
+        free(a);
+        return err;
+    }
+    *ret = a;
+    return 0;
+}
+
+void api_stop_accepting(struct api *a) {
+    atomic_store(&a->stopping, true);
+    MHD_socket fd = MHD_quiesce_daemon(a->daemon);
+    if (fd != MHD_INVALID_SOCKET)
+        close(fd);
+}
+
+void api_stop(struct api *a) {
+    /* Every request under way waits for the writer or a loop, which answer within their own limits. */
+    while (atomic_load(&a->under_way) > 0)
+        usleep(2000);
+    MHD_stop_daemon(a->daemon);
+    while (a->readers) {
+        struct reader_entry *e = a->readers;
+        a->readers = e->next;
+        store_reader_close(e->reader);
+        free(e);
+    }
+    pthread_mutex_destroy(&a->lock);
+    free(a);
+}
