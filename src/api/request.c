@@ -55,7 +55,7 @@ void request_unavailable(struct request *r, int error) {
 }
 
 void request_json(struct request *r, int status, json_t *doc) {
-    char *text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
+    char *text = doc ? json_dumps(doc, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
     json_decref(doc);
     if (!text) {
         request_unavailable(r, -ENOMEM);
@@ -89,7 +89,8 @@ json_t *request_object(struct request *r) {
         return NULL;
     json_error_t error;
     struct slice text = buf_slice(&r->body);
-    json_t *doc = json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    json_t *doc =
+        json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
     if (!doc) {
         request_problem(r, 400, "The body is not JSON: %s at byte %d.", error.text, error.position);
         return NULL;
@@ -102,6 +103,19 @@ json_t *request_object(struct request *r) {
         return NULL;
     }
     return doc;
+}
+
+bool request_no_query(struct request *r) {
+    struct field_errors errors;
+    field_errors_init(&errors);
+    int err = query_parse(r->query, r->query_n, NULL, 0, &errors);
+    if (err == 0 && errors.n == 0)
+        return true;
+    if (err < 0)
+        request_problem(r, 400, "The query cannot be decoded.");
+    else
+        request_invalid(r, &errors);
+    return false;
 }
 
 bool request_id(struct request *r, enum id_kind kind, struct id *ret) {

@@ -86,6 +86,8 @@ json_t *request_object(struct request *r);
 /* Content-Type is one of these (parameters ignored) or absent; otherwise answers 415 and returns false. */
 bool request_content_type(struct request *r, const char *const *allowed, size_t n);
 const char *request_header_value(struct request *r, const char *name); /* NULL when absent */
+/* For routes without parameters: false after having answered 422 (or 400) to a query. */
+bool request_no_query(struct request *r);
 /* Parses the id of the path; false after having answered 404. */
 bool request_id(struct request *r, enum id_kind kind, struct id *ret);
 

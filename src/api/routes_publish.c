@@ -95,7 +95,8 @@ static bool take_idempotency_key(struct request *r, struct ingest_request *q) {
     for (const char *c = key; good && *c; c++)
         good = *c >= ' ' && *c <= '~';
     if (!good) {
-        struct field_errors errors = {0};
+        struct field_errors errors;
+        field_errors_init(&errors);
         field_error_add(&errors, "Idempotency-Key", "must be 1 to %d printable ASCII characters",
                         IDEMPOTENCY_KEY_MAX);
         request_invalid(r, &errors);
@@ -145,29 +146,18 @@ static void payload_too_large(struct request *r, const char *prefix) {
     request_problem(r, 413, "%sdata may have at most %zu bytes.", prefix, data_limit(r));
 }
 
-static bool takes_no_query(struct request *r) {
-    struct field_errors errors = {0};
-    int err = query_parse(r->query, r->query_n, NULL, 0, &errors);
-    if (err == 0 && errors.n == 0)
-        return true;
-    if (err < 0)
-        request_problem(r, 400, "The query cannot be decoded.");
-    else
-        request_invalid(r, &errors);
-    return false;
-}
-
 /* ---- one event ---- */
 
 void route_publish(struct request *r) {
     static const char *const types[] = {"application/json"};
-    if (!request_content_type(r, types, 1) || !takes_no_query(r))
+    if (!request_content_type(r, types, 1) || !request_no_query(r))
         return;
     struct publishing *p = publishing_new(r, 1);
     if (!p)
         return;
     struct publish_rules rules = {.prefix = "", .data_bytes_max = data_limit(r), .now = r->now};
-    struct field_errors errors = {0};
+    struct field_errors errors;
+    field_errors_init(&errors);
     const char *problem = "";
     size_t offset = 0;
     int err = publish_parse(buf_slice(&r->body), &rules, &p->events[0].publish, &errors, &problem, &offset);
@@ -207,7 +197,8 @@ static bool split_array(struct request *r, struct batch *b) {
         return false;
     }
     if (type != JSON_TYPE_ARRAY) {
-        struct field_errors errors = {0};
+        struct field_errors errors;
+        field_errors_init(&errors);
         field_error_add(&errors, "body", "must be an array of events");
         request_invalid(r, &errors);
         return false;
@@ -260,7 +251,8 @@ static bool parse_item(struct request *r, struct publishing *p, const struct bat
 }
 
 static void publish_items(struct request *r, const struct batch *b) {
-    struct field_errors errors = {0};
+    struct field_errors errors;
+    field_errors_init(&errors);
     if (b->total == 0 || b->total > INGEST_BATCH_MAX) {
         field_error_add(&errors, "body", "must hold 1 to %d events, not %zu", INGEST_BATCH_MAX, b->total);
         request_invalid(r, &errors);
@@ -281,7 +273,7 @@ static void publish_items(struct request *r, const struct batch *b) {
 
 void route_publish_batch(struct request *r) {
     static const char *const types[] = {"application/json", "application/x-ndjson"};
-    if (!request_content_type(r, types, 2) || !takes_no_query(r))
+    if (!request_content_type(r, types, 2) || !request_no_query(r))
         return;
     const char *type = request_header_value(r, MHD_HTTP_HEADER_CONTENT_TYPE);
     bool lines = type && strncasecmp(type, types[1], strlen(types[1])) == 0;

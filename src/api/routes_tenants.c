@@ -43,7 +43,7 @@ void route_get_tenant(struct request *r) {
         return;
     int e = store_read_tenant(reader, slice_of(r->tenant.id), take_tenant, &found);
     if (e == -ENOENT)
-        request_problem(r, 404, "there is no such tenant");
+        request_problem(r, 404, "There is no such tenant.");
     else if (e < 0)
         request_unavailable(r, e);
     else
@@ -121,7 +121,7 @@ static int create(struct request *r, struct store *s) {
         .id = slice_of(c->tenant.id), .doc = slice_of(text), .created_at = r->now, .updated_at = r->now};
     int e = store_insert_tenant(s, &record, &c->tenant.no);
     if (e == -EEXIST)
-        request_problem(r, 409, "the tenant \"%s\" exists already", c->tenant.id);
+        request_problem(r, 409, "The tenant %s exists already.", c->tenant.id);
     if (e < 0)
         return e;
     r->tenant = c->tenant; /* the audit names it */
@@ -158,7 +158,7 @@ void route_create_tenant(struct request *r) {
 }
 
 static int no_tenant(struct request *r) {
-    request_problem(r, 404, "there is no such tenant");
+    request_problem(r, 404, "There is no such tenant.");
     return -ENOENT;
 }
 
@@ -223,8 +223,8 @@ static int remove_tenant(struct request *r, struct store *s) {
         return no_tenant(r);
     if (e == -EBUSY)
         request_problem(r, 409,
-                        "the tenant still has subscriptions or open deliveries: delete its subscriptions, "
-                        "and try again once what they left behind is closed");
+                        "The tenant still has subscriptions or open deliveries: delete its subscriptions, "
+                        "and try again once what they left behind is closed.");
     if (e < 0)
         return e;
     (void)request_write(r, 204);

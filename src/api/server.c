@@ -104,9 +104,12 @@ static void *on_uri(void *arg, const char *uri, struct MHD_Connection *connectio
         return NULL;
     const char *query = strchrnul(uri, '?');
     size_t path_n = (size_t)(query - uri), query_n = *query ? strlen(query + 1) : 0;
-    if (path_n >= sizeof r->path || query_n >= sizeof r->query) {
-        request_problem(r, 414, "The path may have %zu bytes, the query %zu.", sizeof r->path - 1,
-                        sizeof r->query - 1);
+    if (path_n >= sizeof r->path) {
+        request_problem(r, 404, "There is no path this long.");
+        return r;
+    }
+    if (query_n >= sizeof r->query) {
+        request_problem(r, 414, "The query may have %zu bytes.", sizeof r->query - 1);
         return r;
     }
     memcpy(r->path, uri, path_n);
@@ -279,8 +282,7 @@ int api_start(const struct api_options *o, struct api **ret) {
     a->o.admin_key = NULL;
     auth_hash(slice_of(o->admin_key), a->admin_hash);
     pthread_mutex_init(&a->lock, NULL);
-    /* The daemon closes its listening socket; ours stays open. */
-    int fd = dup(o->listen_fd);
+    int fd = o->listen_fd;
     struct MHD_OptionItem pool[] = {
         {o->threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)o->threads, NULL},
         {MHD_OPTION_END, 0, NULL},
@@ -294,7 +296,6 @@ int api_start(const struct api_options *o, struct api **ret) {
         MHD_OPTION_ARRAY, pool, MHD_OPTION_END);
     if (!a->daemon) {
         int err = errno ? -errno : -EIO;
-        close(fd);
         pthread_mutex_destroy(&a->lock);
         free(a);
         return err;

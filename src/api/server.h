@@ -18,7 +18,7 @@ enum {
 };
 
 struct api_options {
-    int listen_fd; /* bound and listening; stays the caller's */
+    int listen_fd; /* bound and listening; api_start takes it over when it succeeds */
     unsigned threads;
     struct store *store;
     struct writer *writer;

@@ -12,7 +12,7 @@ static bool parse_query(struct request *r, struct query_param *params, size_t n,
                         struct field_errors *errors) {
     if (query_parse(r->query, r->query_n, params, n, errors) == 0)
         return true;
-    request_problem(r, 400, "the query of the URL cannot be decoded");
+    request_problem(r, 400, "The query of the URL cannot be decoded.");
     return false;
 }
 
@@ -160,7 +160,7 @@ bool control_subscription(struct request *r, struct found_subscription *ret) {
 }
 
 void control_no_subscription(struct request *r) {
-    request_problem(r, 404, "there is no such subscription");
+    request_problem(r, 404, "There is no such subscription.");
 }
 
 int subscription_scheme(const json_t *doc) {

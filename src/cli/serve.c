@@ -286,7 +286,10 @@ static int start_api(struct server *s) {
         .event_bytes_max = (size_t)s->c->event_bytes_max,
         .batch_bytes_max = (size_t)s->c->batch_bytes_max,
     };
-    return api_start(&o, &s->api);
+    int r = api_start(&o, &s->api);
+    if (r == 0)
+        s->listen_fd = -1;
+    return r;
 }
 
 /* Each attempt under way takes a socket; the system's soft limit is often too low. */

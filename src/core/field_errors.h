@@ -21,6 +21,11 @@ static inline size_t field_errors_count(const struct field_errors *e) {
     return e->n + e->dropped;
 }
 
+/* No errors. (Cheaper than zeroing all of it, which matters where every publish does so.) */
+static inline void field_errors_init(struct field_errors *e) {
+    e->n = e->dropped = 0;
+}
+
 /* `field` is a path such as "policy.retry.jitter" or "[3].type". Both texts are cut to their room, at a whole
  * character when they are UTF-8. */
 void field_error_add(struct field_errors *e, const char *field, const char *format, ...)

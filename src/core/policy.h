@@ -10,7 +10,7 @@ enum {
     POLICY_MAX_IN_FLIGHT_DEFAULT = 10,
     POLICY_MAX_IN_FLIGHT_MAX = 10000,
     POLICY_SCHEDULE_MAX = 100, /* entries */
-    POLICY_STATUSES_MAX = 32, /* entries of retry_on and no_retry_on */
+    POLICY_STATUSES_MAX = 32,  /* entries of retry_on and no_retry_on */
     POLICY_MAX_ATTEMPTS_DEFAULT = 24,
     POLICY_MAX_ATTEMPTS_MAX = 1000,
     POLICY_WINDOW_SECONDS_DEFAULT = 72 * 3600,

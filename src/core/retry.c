@@ -95,7 +95,7 @@ static struct verdict schedule_retry(const struct policy *p, const struct attemp
                         : next_delay(p, made, counted, backpressure, rng);
     if (delay < 0)
         return to_dlq(REASON_ATTEMPTS_EXHAUSTED, true);
-    if (o->retry_after_ms > 0 && backpressure) {
+    if (o->retry_after_ms > 0) {
         int64_t asked = now + o->retry_after_ms > window_end ? window_end - now : o->retry_after_ms;
         delay = asked > delay ? asked : delay;
     }

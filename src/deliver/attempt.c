@@ -90,7 +90,13 @@ static void add_own_headers(struct attempt *a) {
     while (rest.n) {
         const char *end = memchr(rest.p, '\r', rest.n);
         CHECK(end && end[1] == '\n');
-        buf_add(&a->lines, rest.p, (size_t)(end - rest.p));
+        struct slice line = {rest.p, (size_t)(end - rest.p)};
+        /* libcurl takes "Name:" for a header to leave out; one without a value is written "Name;". */
+        if (line.n >= 2 && memcmp(line.p + line.n - 2, ": ", 2) == 0 &&
+            memchr(line.p, ':', line.n) == line.p + line.n - 2)
+            buf_addf(&a->lines, "%.*s;", (int)line.n - 2, line.p);
+        else
+            buf_add_slice(&a->lines, line);
         buf_add_char(&a->lines, '\0');
         rest.n -= (size_t)(end - rest.p) + 2;
         rest.p = end + 2;

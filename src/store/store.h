@@ -308,6 +308,9 @@ int store_list_tenants(struct store_reader *r, uint32_t before_no, size_t limit,
                        void *arg) MUST_USE;
 int store_read_subscription(struct store_reader *r, uint32_t tenant_no, struct id id, subscription_row_fn fn,
                             void *arg) MUST_USE; /* -ENOENT, also when deleted */
+/* The number of a subscription, also of a deleted one whose deliveries are still there. -ENOENT. */
+int store_find_subscription(struct store_reader *r, uint32_t tenant_no, struct id id,
+                            uint32_t *ret_no) MUST_USE;
 /* status < 0: any. Never the deleted ones. */
 int store_list_subscriptions(struct store_reader *r, uint32_t tenant_no, int status, uint32_t before_no,
                              size_t limit, subscription_row_fn fn, void *arg) MUST_USE;

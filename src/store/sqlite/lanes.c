@@ -288,7 +288,7 @@ int store_expire(struct store *s, uint32_t subscription_no, int64_t window_ms, i
         "SELECT event, state, lane_key FROM deliveries WHERE subscription=? AND due_at IS NOT NULL AND "
         "due_at<?"
         " ORDER BY due_at LIMIT ?",
-        "SELECT event, state, lane_key FROM deliveries WHERE subscription=? AND state IN (2,5) AND "
+        "SELECT event, state, lane_key FROM deliveries WHERE subscription=? AND (state=2 OR state=5) AND "
         "window_at<?"
         " ORDER BY window_at LIMIT ?",
     };

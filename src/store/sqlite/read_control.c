@@ -70,6 +70,20 @@ int store_read_subscription(struct store_reader *r, uint32_t tenant_no, struct i
     return e == 0 && n == 0 ? -ENOENT : e;
 }
 
+int store_find_subscription(struct store_reader *r, uint32_t tenant_no, struct id id, uint32_t *ret_no) {
+    sqlite3_stmt *st =
+        connection_prepare(&r->conn, "SELECT no FROM subscriptions WHERE key=? AND tail=? AND tenant=?");
+    bind_int(st, 1, (int64_t)id.key);
+    bind_int(st, 2, (int64_t)id.tail);
+    bind_int(st, 3, tenant_no);
+    int e = statement_next(&r->conn, st);
+    if (e <= 0)
+        return e < 0 ? e : -ENOENT;
+    *ret_no = (uint32_t)column_int(st, 0);
+    statement_done(st);
+    return 0;
+}
+
 int store_list_subscriptions(struct store_reader *r, uint32_t tenant_no, int status, uint32_t before_no,
                              size_t limit, subscription_row_fn fn, void *arg) {
     sqlite3_stmt *st = connection_prepare(

@@ -35,7 +35,7 @@ static const char by_event[] =
         " ORDER BY e.key DESC, d.subscription DESC LIMIT ?8";
 static const char by_failed_state[] =
     ROW "deliveries d INDEXED BY deliveries_failed" JOINED
-        "d.state IN (2, 4, 5) AND d.state = ?5 AND" SPAN FILTERS NEWEST_FIRST;
+        "(d.state = 2 OR d.state = 4 OR d.state = 5) AND d.state = ?5 AND" SPAN FILTERS NEWEST_FIRST;
 /* At most as many as may be in flight: sorted. */
 static const char by_lease[] =
     ROW "deliveries d INDEXED BY deliveries_leased" JOINED "d.lease_until > 0 AND" SPAN FILTERS NEWEST_FIRST;
@@ -44,7 +44,7 @@ static const char by_dead_of_subscription[] =
         "d.subscription = ?6 AND d.state = 4 AND" SPAN FILTERS NEWEST_FIRST;
 static const char by_retrying_of_subscription[] =
     ROW "deliveries d INDEXED BY deliveries_retrying" JOINED
-        "d.subscription = ?6 AND d.state IN (2, 5) AND" SPAN FILTERS NEWEST_FIRST;
+        "d.subscription = ?6 AND (d.state = 2 OR d.state = 5) AND" SPAN FILTERS NEWEST_FIRST;
 /* One hour of a subscription's log. */
 static const char by_hour_of_subscription[] =
     ROW "deliveries d INDEXED BY deliveries_by_subscription" JOINED
@@ -190,9 +190,9 @@ static int walk_hours(struct connection *c, const struct delivery_query *q, stru
 
 /* 1 when so few deliveries of a subscription are retrying that sorting them is cheap. */
 static int few_retrying(struct connection *c, uint32_t subscription_no) {
-    sqlite3_stmt *st = connection_prepare(
-        c, "SELECT 1 FROM deliveries INDEXED BY deliveries_retrying WHERE subscription=? AND state IN (2, 5)"
-           " LIMIT 1 OFFSET ?");
+    sqlite3_stmt *st = connection_prepare(c, "SELECT 1 FROM deliveries INDEXED BY deliveries_retrying WHERE "
+                                             "subscription=? AND (state = 2 OR state = 5)"
+                                             " LIMIT 1 OFFSET ?");
     bind_int(st, 1, subscription_no);
     bind_int(st, 2, SORTED_MAX);
     int r = statement_next(c, st);

@@ -134,9 +134,9 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_due ON deliveries (subscription, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX deliveries_leased ON deliveries (lease_until) WHERE lease_until IS NOT NULL;
 CREATE INDEX deliveries_ordered ON deliveries (subscription, lane_key, order_at, event) WHERE lane_key IS NOT NULL;
--- Only what failed at least once is in these.
-CREATE INDEX deliveries_retrying ON deliveries (subscription, window_at) WHERE state IN (2, 5);
-CREATE INDEX deliveries_failed ON deliveries (tenant, state, event) WHERE state IN (2, 4, 5);
+-- Only what failed at least once is in these. (OR, not IN: SQLite builds a table for an IN list at every statement that writes.)
+CREATE INDEX deliveries_retrying ON deliveries (subscription, window_at) WHERE state = 2 OR state = 5;
+CREATE INDEX deliveries_failed ON deliveries (tenant, state, event) WHERE state = 2 OR state = 4 OR state = 5;
 CREATE INDEX deliveries_dead ON deliveries (subscription, event) WHERE state = 4;
 -- The log of one subscription. By about an hour first, so that a blast to many subscriptions writes to pages that lie
 -- together; a reader steps from hour to hour.
