@@ -62,9 +62,9 @@ bool auth_permit(struct request *r, struct slice tenant_id) {
         }
     }
     /* A tenant's admin key rules that tenant's objects, not the control plane over all of them. */
-    bool everywhere = (r->scopes & SCOPE_ADMIN) && !r->key_tenant_no;
-    bool within = (r->scopes & SCOPE_ADMIN) && r->route->scope != SCOPE_ADMIN;
-    if (everywhere || within || (r->scopes & r->route->scope))
+    bool control_plane = r->route->scope == SCOPE_ADMIN;
+    if (control_plane ? (r->scopes & SCOPE_ADMIN) && !r->key_tenant_no
+                      : (r->scopes & ((unsigned)r->route->scope | SCOPE_ADMIN)) != 0)
         return true;
     request_problem(r, 403, "This key has not the scope that %s %s needs.", r->route->method,
                     r->route->pattern);

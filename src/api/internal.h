@@ -11,3 +11,6 @@ bool auth_identify(struct request *r, const uint8_t admin_hash[32]);
 bool auth_permit(struct request *r, struct slice tenant_id);
 
 void auth_hash(struct slice key, uint8_t ret[32]);
+
+/* The server's thread for look-ups. */
+struct side *api_side(struct api *a);

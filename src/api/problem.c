@@ -13,7 +13,6 @@ static const struct problem {
     {410, "gone", "The payload has expired"},
     {413, "too_large", "The request is too large"},
     {414, "uri_too_long", "The URL is too long"},
-    {414, "uri_too_long", "The URL is too long"},
     {415, "unsupported_media_type", "The content type is not supported"},
     {422, "validation", "The request is not valid"},
     {429, "over_quota", "The quota is used up"},

@@ -83,6 +83,13 @@ bool request_content_type(struct request *r, const char *const *allowed, size_t 
     return false;
 }
 
+static bool is_json(struct slice text) {
+    struct json_cursor c = json_open(text);
+    struct slice value;
+    enum json_type type;
+    return json_value(&c, &value, &type) == 0 && json_finish(&c) == 0;
+}
+
 json_t *request_object(struct request *r) {
     static const char *const types[] = {"application/json", "application/merge-patch+json"};
     if (!request_content_type(r, types, strcmp(r->route->method, "PATCH") == 0 ? 2 : 1))
@@ -91,18 +98,19 @@ json_t *request_object(struct request *r) {
     struct slice text = buf_slice(&r->body);
     json_t *doc =
         json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
-    if (!doc) {
+    if (json_is_object(doc))
+        return doc;
+    if (!doc && !is_json(text)) {
         request_problem(r, 400, "The body is not JSON: %s at byte %d.", error.text, error.position);
         return NULL;
     }
-    if (!json_is_object(doc)) {
-        struct field_errors errors = {0};
-        field_error_add(&errors, "body", "must be an object");
-        request_invalid(r, &errors);
-        json_decref(doc);
-        return NULL;
-    }
-    return doc;
+    /* Not an object; or one with a member twice, a number out of range or the like. */
+    struct field_errors errors;
+    field_errors_init(&errors);
+    field_error_add(&errors, "body", "%s", doc ? "must be an object" : error.text);
+    request_invalid(r, &errors);
+    json_decref(doc);
+    return NULL;
 }
 
 bool request_no_query(struct request *r) {
@@ -134,7 +142,7 @@ void request_suspend(struct request *r) {
 }
 
 void request_resume(struct request *r) {
-    CHECK(r->stage == REQUEST_SUSPENDED && r->status);
+    CHECK(r->stage == REQUEST_SUSPENDED && (r->status || r->finish));
     r->stage = REQUEST_ANSWERED;
     MHD_resume_connection(r->connection);
 }
@@ -155,10 +163,16 @@ static void change_done(struct writer_job *job, int result) {
 
 void request_change(struct request *r, int (*change)(struct request *r, struct store *s),
                     void (*changed)(struct request *r)) {
+    request_suspend(r);
+    request_change_suspended(r, change, changed);
+}
+
+void request_change_suspended(struct request *r, int (*change)(struct request *r, struct store *s),
+                              void (*changed)(struct request *r)) {
+    CHECK(r->stage == REQUEST_SUSPENDED);
     r->change = change;
     r->changed = changed;
     r->job = (struct writer_job){.run = run_change, .done = change_done, .guarded = true};
-    request_suspend(r);
     int err = writer_submit(r->o->writer, &r->job);
     if (err < 0) {
         request_unavailable(r, err);

@@ -50,13 +50,17 @@ struct request {
     } headers[REQUEST_HEADERS_MAX];
     size_t headers_n;
 
+    /* When set: called on a thread of the API after request_resume, to fill the answer in there. */
+    void (*finish)(struct request *r);
+
     /* private to request.c and server.c */
-    enum { REQUEST_NEW, REQUEST_READING, REQUEST_SUSPENDED, REQUEST_ANSWERED } stage;
+    /* Atomic: a request may be answered before the route that suspended it has returned. */
+    _Atomic enum { REQUEST_NEW, REQUEST_READING, REQUEST_SUSPENDED, REQUEST_ANSWERED } stage;
     struct writer_job job;
     int (*change)(struct request *r, struct store *s);
     void (*changed)(struct request *r);
     size_t body_came; /* bytes of the body, those passed over too */
-    bool counted;     /* among the requests under way */
+    enum { COUNT_NONE, COUNT_UNDER_WAY, COUNT_SENDING } counted;
     int64_t begun_us;
     struct request *next;
     void *data; /* the route's own */
@@ -107,6 +111,9 @@ void request_change(struct request *r, int (*change)(struct request *r, struct s
  * with the answer filled in before. */
 void request_suspend(struct request *r);
 void request_resume(struct request *r);
+/* request_change for a request that is suspended already. */
+void request_change_suspended(struct request *r, int (*change)(struct request *r, struct store *s),
+                              void (*changed)(struct request *r));
 
 /* An audit record of the change that is being made, with the requester as actor. `detail` may be NULL. */
 int request_audit(struct request *r, struct store *s, const char *action, const char *object,

@@ -12,6 +12,7 @@
 struct publishing {
     struct request *r;
     bool batch;
+    int result;
     struct ingest_request ingest;
     struct ingest_event events[];
 };
@@ -61,26 +62,34 @@ static void write_conflict(struct publishing *p) {
                         p->ingest.conflict);
 }
 
+/* Back on a thread of the API: the writer's is too precious for writing answers. */
+static void write_answer(struct request *r) {
+    struct publishing *p = r->data;
+    const struct ingest_request *q = &p->ingest;
+    if (p->result == -EEXIST) {
+        write_conflict(p);
+        return;
+    }
+    if (p->result < 0) {
+        request_unavailable(r, p->result);
+        return;
+    }
+    struct buf *out = request_write(r, 202);
+    if (p->batch)
+        buf_add_str(out, "{\"data\":[");
+    for (size_t i = 0; i < q->n; i++) {
+        if (i)
+            buf_add_char(out, ',');
+        write_event(out, &q->events[i]);
+    }
+    if (p->batch)
+        buf_add_str(out, "]}");
+}
+
 static void published(struct ingest_request *q, int result) {
     struct publishing *p = (struct publishing *)((char *)q - offsetof(struct publishing, ingest));
-    struct request *r = p->r;
-    if (result == -EEXIST) {
-        write_conflict(p);
-    } else if (result < 0) {
-        request_unavailable(r, result);
-    } else {
-        struct buf *out = request_write(r, 202);
-        if (p->batch)
-            buf_add_str(out, "{\"data\":[");
-        for (size_t i = 0; i < q->n; i++) {
-            if (i)
-                buf_add_char(out, ',');
-            write_event(out, &q->events[i]);
-        }
-        if (p->batch)
-            buf_add_str(out, "]}");
-    }
-    request_resume(r);
+    p->result = result;
+    request_resume(p->r);
 }
 
 /* ---- what both have in common ---- */
@@ -125,10 +134,11 @@ static void submit(struct request *r, struct publishing *p) {
     q->done = published;
     if (!take_idempotency_key(r, q) || !within_quota(r, q->n))
         return;
+    r->finish = write_answer;
     request_suspend(r);
     int err = ingest_submit(r->o->ingest, q, r->now);
     if (err < 0) {
-        request_unavailable(r, err);
+        p->result = err;
         request_resume(r);
     }
 }

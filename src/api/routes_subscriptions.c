@@ -1,7 +1,9 @@
 /* Subscriptions: making, changing and deleting them, and how they fare. */
 #include <errno.h>
+#include <stdio.h>
 
-#include "api/routes.h"
+#include "api/internal.h"
+#include "api/side.h"
 #include "api/subscription_json.h"
 #include "base/log.h"
 #include "core/doc.h"
@@ -62,9 +64,10 @@ void route_list_subscriptions(struct request *r) {
 /* ---- what may be stored ---- */
 
 /* Judges the URL that `from` asks for, and puts its canonical form into doc (NULL: there is none). What is
- * no text of a fit length, subscription_parse has told already. */
+ * no text of a fit length, subscription_parse has told already. A host that is a name is noted in `name` (may
+ * be NULL), to be looked up. */
 static int judge_url(const struct request *r, const struct tenant *owner, const json_t *from, json_t *doc,
-                     struct field_errors *errors) {
+                     struct field_errors *errors, struct side_lookup *name) {
     struct slice text = doc_string(json_object_get(from, "url"));
     if (!text.p || text.n == 0 || text.n > SUBSCRIPTION_URL_MAX)
         return 0;
@@ -75,6 +78,10 @@ static int judge_url(const struct request *r, const struct tenant *owner, const 
         e = address_judge_url(r->o->addresses, r->o->allow_http || owner->allow_http, &url, &reason);
     if (e == -ENOMEM)
         return e;
+    if (e == 0 && !url.is_literal && name) {
+        snprintf(name->host, sizeof name->host, "%.*s", SLICE_ARG(url.host));
+        name->port = url.port;
+    }
     if (e < 0)
         field_error_add(errors, "url", "%s", reason);
     else if (doc)
@@ -103,6 +110,8 @@ static int owner_now(struct request *r, struct store *s, struct tenant *ret) {
 /* ---- creating ---- */
 
 struct creation {
+    struct side_lookup lookup; /* first */
+    struct request *r;
     json_t *doc;
     struct signing_key key;
     uint32_t no;
@@ -182,7 +191,7 @@ static bool read_creation(struct request *r, json_t *body, struct creation *c) {
     int given = secret_given(body, scheme, &c->key, &errors);
     (void)json_object_del(body, "secret");
     c->doc = subscription_parse_for(body, r->tenant.tier, &errors);
-    int e = given < 0 ? given : judge_url(r, &r->tenant, body, c->doc, &errors);
+    int e = given < 0 ? given : judge_url(r, &r->tenant, body, c->doc, &errors, &c->lookup);
     if (e == 0 && field_errors_count(&errors)) {
         request_invalid(r, &errors);
         return false;
@@ -194,6 +203,20 @@ static bool read_creation(struct request *r, json_t *body, struct creation *c) {
     if (e < 0)
         request_unavailable(r, e);
     return e == 0;
+}
+
+/* What the name resolves to now is judged, too; a name that does not resolve is let in. */
+static void creation_judged(struct side_lookup *l, const char *refused) {
+    struct creation *c = (struct creation *)l;
+    if (refused) {
+        struct field_errors errors;
+        field_errors_init(&errors);
+        field_error_add(&errors, "url", "resolves to an address that %s", refused);
+        request_invalid(c->r, &errors);
+        request_resume(c->r);
+        return;
+    }
+    request_change_suspended(c->r, create, created);
 }
 
 void route_create_subscription(struct request *r) {
@@ -209,13 +232,24 @@ void route_create_subscription(struct request *r) {
     }
     r->data = c;
     r->data_free = free_creation;
-    if (read_creation(r, body, c))
+    if (!read_creation(r, body, c))
+        return;
+    if (!c->lookup.host[0]) {
         request_change(r, create, created);
+        return;
+    }
+    c->r = r;
+    c->lookup.done = creation_judged;
+    request_suspend(r);
+    side_judge(api_side(r->api), &c->lookup);
 }
 
 /* ---- changing ---- */
 
 struct patching {
+    struct side_lookup lookup; /* first */
+    const char *refused;       /* what the name of a new URL resolves to; NULL: nothing against it */
+    struct request *r;
     json_t *patch;
     uint32_t no;
     bool enabled; /* was disabled, and is so no more */
@@ -241,8 +275,10 @@ static json_t *patched(struct request *r, const struct tenant *owner, const json
     if (scheme >= 0 && scheme != subscription_scheme(stored))
         field_error_add(&errors, "signature", "cannot be changed");
     _cleanup_json_ json_t *doc = subscription_parse_for(merged, owner->tier, &errors);
-    if (json_object_get(p->patch, "url") && judge_url(r, owner, merged, doc, &errors) < 0)
+    if (json_object_get(p->patch, "url") && judge_url(r, owner, merged, doc, &errors, NULL) < 0)
         return NULL;
+    if (p->refused)
+        field_error_add(&errors, "url", "resolves to an address that %s", p->refused);
     if (field_errors_count(&errors)) {
         request_invalid(r, &errors);
         *ret_error = -EINVAL;
@@ -331,6 +367,19 @@ static void changed(struct request *r) {
         log_warn("a lane could not be told that it starts afresh", log_int("subscription_no", p->no));
 }
 
+static void patch_judged(struct side_lookup *l, const char *refused) {
+    struct patching *p = (struct patching *)l;
+    p->refused = refused;
+    request_change_suspended(p->r, change, changed);
+}
+
+/* Whether the patch brings a name that is to be looked up; what else is wrong with its URL is told later. */
+static bool names_host(struct request *r, struct patching *p) {
+    struct field_errors later;
+    field_errors_init(&later);
+    return judge_url(r, &r->tenant, p->patch, NULL, &later, &p->lookup) == 0 && p->lookup.host[0];
+}
+
 void route_patch_subscription(struct request *r) {
     struct found_subscription found;
     if (!control_takes_json(r, true) || !control_subscription(r, &found))
@@ -344,10 +393,16 @@ void route_patch_subscription(struct request *r) {
         request_unavailable(r, -ENOMEM);
         return;
     }
-    *p = (struct patching){.patch = TAKE_PTR(patch), .no = found.no};
+    *p = (struct patching){.r = r, .patch = TAKE_PTR(patch), .no = found.no};
     r->data = p;
     r->data_free = free_patching;
-    request_change(r, change, changed);
+    if (!names_host(r, p)) {
+        request_change(r, change, changed);
+        return;
+    }
+    p->lookup.done = patch_judged;
+    request_suspend(r);
+    side_judge(api_side(r->api), &p->lookup);
 }
 
 /* ---- deleting: answered once nothing is sent any more ---- */

@@ -1,10 +1,12 @@
 #include "api/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 
 #include "api/internal.h"
+#include "api/side.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -12,35 +14,73 @@ enum {
     REQUESTS_IDLE_MAX = 256,             /* kept for reuse, a thread */
     BODY_KEPT_MAX = 65536,               /* memory a request kept for reuse may hold */
     BODY_DRAINED_MAX = 64 * 1024 * 1024, /* of a refused body, read so that the answer reaches its sender */
+    BODY_SMALL_MAX = 65536,              /* a refused body up to this is read, and the connection kept */
+    SENDING_MS_MAX = 2000,               /* how long a stop waits for answers that are on their way */
     ALLOW_SIZE = 64,
 };
 
 struct api {
     struct api_options o;
     struct MHD_Daemon *daemon;
+    struct side *side;
     uint8_t admin_hash[32];
     atomic_bool stopping;
     atomic_uint under_way; /* requests that a route has got and that are not answered */
+    atomic_uint sending;   /* those that are answered and not yet sent */
     pthread_mutex_t lock;
-    struct reader_entry {
-        struct store_reader *reader;
-        struct reader_entry *next;
-    } * readers; /* of all threads, closed at the end */
+    struct worker *workers; /* of all threads, freed at the end */
 };
 
-/* Each of libmicrohttpd's threads has its reader of the store and its stock of used requests. */
-static _Thread_local struct store_reader *thread_reader;
-static _Thread_local struct request *thread_idle;
-static _Thread_local unsigned thread_idle_n;
+/* What each of libmicrohttpd's threads has of its own. */
+struct worker {
+    struct worker *next;
+    struct store_reader *reader; /* NULL: not needed yet */
+    struct request *idle;        /* a stock of used requests */
+    unsigned idle_n;
+};
+
+static _Thread_local struct worker *thread_worker;
+
+/* NULL when memory is out. */
+static struct worker *worker_here(struct api *a) {
+    if (thread_worker)
+        return thread_worker;
+    struct worker *w = calloc(1, sizeof *w);
+    if (!w)
+        return NULL;
+    pthread_mutex_lock(&a->lock);
+    w->next = a->workers;
+    a->workers = w;
+    pthread_mutex_unlock(&a->lock);
+    return thread_worker = w;
+}
+
+static void request_destroy(struct request *r) {
+    buf_free(&r->body);
+    buf_free(&r->out);
+    free(r);
+}
+
+/* Its thread has ended. */
+static void worker_free(struct worker *w) {
+    while (w->idle) {
+        struct request *r = w->idle;
+        w->idle = r->next;
+        request_destroy(r);
+    }
+    store_reader_close(w->reader);
+    free(w);
+}
 
 /* ---- requests come and go ---- */
 
 static struct request *request_new(struct api *a, struct MHD_Connection *connection) {
-    struct request *r = thread_idle;
+    struct worker *w = worker_here(a);
+    struct request *r = w ? w->idle : NULL;
     if (r) {
-        thread_idle = r->next;
-        thread_idle_n--;
-    } else if (!(r = calloc(1, sizeof *r))) {
+        w->idle = r->next;
+        w->idle_n--;
+    } else if (!w || !(r = calloc(1, sizeof *r))) {
         return NULL;
     }
     struct buf body = r->body, out = r->out;
@@ -65,34 +105,27 @@ static void request_free(struct request *r) {
         r->data_free(r->data);
     r->data = NULL;
     r->data_free = NULL;
-    if (thread_idle_n >= REQUESTS_IDLE_MAX || r->body.cap > BODY_KEPT_MAX || r->out.cap > BODY_KEPT_MAX) {
-        buf_free(&r->body);
-        buf_free(&r->out);
-        free(r);
+    struct worker *w = thread_worker;
+    if (!w || w->idle_n >= REQUESTS_IDLE_MAX || r->body.cap > BODY_KEPT_MAX || r->out.cap > BODY_KEPT_MAX) {
+        request_destroy(r);
         return;
     }
-    r->next = thread_idle;
-    thread_idle = r;
-    thread_idle_n++;
+    r->next = w->idle;
+    w->idle = r;
+    w->idle_n++;
+}
+
+struct side *api_side(struct api *a) {
+    return a->side;
 }
 
 struct store_reader *request_reader(struct request *r) {
-    if (thread_reader)
-        return thread_reader;
-    struct api *a = r->api;
-    struct reader_entry *e = malloc(sizeof *e);
-    int err = e ? store_reader_open(a->o.store, &e->reader) : -ENOMEM;
-    if (err < 0) {
-        free(e);
+    struct worker *w = thread_worker;
+    CHECK(w); /* this thread has made the request */
+    int err = w->reader ? 0 : store_reader_open(r->o->store, &w->reader);
+    if (err < 0)
         request_unavailable(r, err);
-        return NULL;
-    }
-    pthread_mutex_lock(&a->lock);
-    e->next = a->readers;
-    a->readers = e;
-    pthread_mutex_unlock(&a->lock);
-    thread_reader = e->reader;
-    return thread_reader;
+    return w->reader;
 }
 
 /* ---- the head of a request ---- */
@@ -143,6 +176,12 @@ static void too_large(struct request *r) {
     request_problem(r, 413, "The body may have at most %zu bytes here.", r->body_max);
 }
 
+/* What Content-Length says; 0 when it is absent. libmicrohttpd has refused one that is no number. */
+static unsigned long long announced_body(struct request *r) {
+    const char *length = request_header_value(r, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    return length ? strtoull(length, NULL, 10) : 0;
+}
+
 /* Everything that can be judged before the body: an answer set here stands, the body is only drained. */
 static void judge_head(struct request *r, const char *method) {
     char allow[ALLOW_SIZE];
@@ -164,8 +203,7 @@ static void judge_head(struct request *r, const char *method) {
     }
     if (!auth_identify(r, r->api->admin_hash) || !auth_permit(r, tenant))
         return;
-    const char *length = request_header_value(r, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    if (length && strtoull(length, NULL, 10) > r->body_max)
+    if (announced_body(r) > r->body_max)
         too_large(r);
 }
 
@@ -177,6 +215,11 @@ static enum MHD_Result answer(struct request *r) {
     CHECK(r->status);
     r->stage = REQUEST_ANSWERED;
     /* The buffer lives until the request has been sent and is freed. */
+    if (r->counted == COUNT_UNDER_WAY) {
+        r->counted = COUNT_SENDING;
+        atomic_fetch_add(&r->api->sending, 1);
+        atomic_fetch_sub(&r->api->under_way, 1);
+    }
     struct MHD_Response *response =
         MHD_create_response_from_buffer(r->out.n, r->out.p, MHD_RESPMEM_PERSISTENT);
     if (!response)
@@ -189,6 +232,22 @@ static enum MHD_Result answer(struct request *r) {
     MHD_destroy_response(response);
     metrics_http(r->o->metrics, r->route ? r->route->pattern : "none", r->status);
     return result;
+}
+
+/* A request refused for its head, whose body is small or absent, is read whole, and its connection kept. A
+ * large one is answered at once: libmicrohttpd then closes the connection, and a second descriptor of it
+ * takes in what the sender still sends, or a reset would keep the answer from it. */
+static enum MHD_Result refuse_early(struct request *r) {
+    bool chunked = request_header_value(r, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL;
+    bool waits = request_header_value(r, MHD_HTTP_HEADER_EXPECT) != NULL;
+    if (announced_body(r) <= BODY_SMALL_MAX && !chunked && !waits)
+        return MHD_YES;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    int fd = info ? fcntl(info->connect_fd, F_DUPFD_CLOEXEC, 0) : -1;
+    if (fd >= 0)
+        side_linger(r->api->side, fd);
+    return answer(r);
 }
 
 /* Keeps, or only drains, a piece of the body. */
@@ -216,7 +275,7 @@ static enum MHD_Result run_route(struct request *r) {
     /* The time that counts is when the whole request was there. */
     r->now = clock_now_ms();
     atomic_fetch_add(&r->api->under_way, 1);
-    r->counted = true;
+    r->counted = COUNT_UNDER_WAY;
     r->route->handle(r);
     return r->stage == REQUEST_READING ? answer(r) : MHD_YES;
 }
@@ -236,7 +295,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
         r->stage = REQUEST_READING;
         if (!r->status)
             judge_head(r, method);
-        return MHD_YES;
+        return r->status ? refuse_early(r) : MHD_YES;
     case REQUEST_READING:
         if (*data_size)
             return take_body(r, data, data_size);
@@ -244,6 +303,8 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     case REQUEST_SUSPENDED:
         return MHD_YES; /* libmicrohttpd called too early; the answer is not there yet */
     case REQUEST_ANSWERED:
+        if (r->finish)
+            r->finish(r);
         return answer(r);
     }
     UNREACHABLE();
@@ -258,8 +319,11 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
     if (!r)
         return;
     CHECK(r->stage != REQUEST_SUSPENDED);
-    if (r->counted)
+    CHECK(r->counted != COUNT_UNDER_WAY || r->stage == REQUEST_ANSWERED);
+    if (r->counted == COUNT_UNDER_WAY)
         atomic_fetch_sub(&a->under_way, 1);
+    else if (r->counted == COUNT_SENDING)
+        atomic_fetch_sub(&a->sending, 1);
     request_free(r);
     *context = NULL;
 }
@@ -281,6 +345,11 @@ int api_start(const struct api_options *o, struct api **ret) {
     a->o = *o;
     a->o.admin_key = NULL;
     auth_hash(slice_of(o->admin_key), a->admin_hash);
+    int err = side_start(o->addresses, &a->side);
+    if (err < 0) {
+        free(a);
+        return err;
+    }
     pthread_mutex_init(&a->lock, NULL);
     int fd = o->listen_fd;
     struct MHD_OptionItem pool[] = {
@@ -295,7 +364,8 @@ int api_start(const struct api_options *o, struct api **ret) {
         MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, a, MHD_OPTION_EXTERNAL_LOGGER, log_library, a,
         MHD_OPTION_ARRAY, pool, MHD_OPTION_END);
     if (!a->daemon) {
-        int err = errno ? -errno : -EIO;
+        err = errno ? -errno : -EIO;
+        side_stop(a->side);
         pthread_mutex_destroy(&a->lock);
         free(a);
         return err;
@@ -315,12 +385,15 @@ void api_stop(struct api *a) {
     /* Every request under way waits for the writer or a loop, which answer within their own limits. */
     while (atomic_load(&a->under_way) > 0)
         usleep(2000);
+    /* Who is slow to read an answer does not hold the stop up for long. */
+    for (int i = 0; i < SENDING_MS_MAX / 2 && atomic_load(&a->sending) > 0; i++)
+        usleep(2000);
     MHD_stop_daemon(a->daemon);
-    while (a->readers) {
-        struct reader_entry *e = a->readers;
-        a->readers = e->next;
-        store_reader_close(e->reader);
-        free(e);
+    side_stop(a->side);
+    while (a->workers) {
+        struct worker *w = a->workers;
+        a->workers = w->next;
+        worker_free(w);
     }
     pthread_mutex_destroy(&a->lock);
     free(a);

@@ -13,6 +13,9 @@ struct listen_address {
     char text[300]; /* as given */
 };
 
+/* "HOST:PORT", an IPv6 host in brackets. -EINVAL; *ret may be changed then. */
+int listen_address_parse(struct slice text, struct listen_address *ret) MUST_USE;
+
 enum config_source { FROM_PRESET, FROM_FILE, FROM_VARIABLE, FROM_FLAG };
 
 struct config {

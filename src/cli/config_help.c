@@ -25,20 +25,20 @@ static void add_cell(const char *text, struct buf *out) {
 }
 
 void config_help_markdown(struct buf *out) {
-    buf_add_str(out, "| flag | variable | default | allowed | what it is; why one would change it |\n"
+    buf_add_str(out, "| flag, variable | default | allowed | what it is | why one would change it |\n"
                      "| --- | --- | --- | --- | --- |\n");
     for (size_t i = 0; i < SETTINGS_N; i++) {
         const struct setting *s = &settings[i];
         buf_addf(out, "| `--%s%s", s->name, s->placeholder ? " " : "");
         add_cell(s->placeholder ? s->placeholder : "", out);
-        buf_add_str(out, "` | `");
+        buf_add_str(out, "`<br>`");
         setting_variable(s, out);
         buf_addf(out, "` | %s%s%s | ", s->preset ? "`" : "", s->preset ? s->preset : "none",
                  s->preset ? "`" : "");
         setting_allowed(s, out);
         buf_add_str(out, " | ");
         add_cell(s->what, out);
-        buf_add_str(out, "; ");
+        buf_add_str(out, " | ");
         add_cell(s->why, out);
         buf_add_str(out, " |\n");
     }

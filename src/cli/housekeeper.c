@@ -15,6 +15,9 @@ enum {
     LEASE_GRACE_MS = 1000, /* the settle of an attempt that ended in time may still wait for its commit */
     RETAIN_EVERY_MS = 60000,
     RETAIN_STEP_PAUSE_MS = 20, /* between steps the writer serves others */
+    LOG_EVERY_MS = 5000,       /* how far the log by subscription is behind */
+    LOG_AGE_MS = 1000,         /* of an event that is taken into it: by then its own transaction has ended */
+    LOG_DELIVERIES_A_STEP = 20000,
 };
 
 struct housekeeper {
@@ -22,11 +25,11 @@ struct housekeeper {
     struct loop *loop;
     struct loop_watch signals;
     int signal_caught;
-    struct loop_timer reap_timer, retain_timer;
-    struct writer_job reap_job, retain_job;
-    struct loop_message reaped, retained;
-    bool reaping, retaining;
-    bool reap_more, retain_more;
+    struct loop_timer reap_timer, retain_timer, log_timer;
+    struct writer_job reap_job, retain_job, log_job;
+    struct loop_message reaped, retained, logged;
+    bool reaping, retaining, logging;
+    bool reap_more, retain_more, log_more;
     struct retention_sweep sweep;
 };
 
@@ -40,7 +43,7 @@ void housekeeper_block_signals(void) {
 }
 
 static void end_when_idle(struct housekeeper *h) {
-    if (h->signal_caught && !h->reaping && !h->retaining)
+    if (h->signal_caught && !h->reaping && !h->retaining && !h->logging)
         loop_stop(h->loop);
 }
 
@@ -53,6 +56,7 @@ static void on_signal(struct loop_watch *w, uint32_t events) {
     h->signal_caught = (int)info.ssi_signo;
     loop_timer_clear(h->loop, &h->reap_timer);
     loop_timer_clear(h->loop, &h->retain_timer);
+    loop_timer_clear(h->loop, &h->log_timer);
     end_when_idle(h);
 }
 
@@ -127,6 +131,33 @@ static void retention_returned(struct loop_message *m) {
     end_when_idle(h);
 }
 
+/* ---- the log by subscription ---- */
+
+static int run_log(struct writer_job *job, struct store *s) {
+    struct housekeeper *h = (struct housekeeper *)((char *)job - offsetof(struct housekeeper, log_job));
+    return store_extend_log(s, id_key_at(clock_now_ms() - LOG_AGE_MS), LOG_DELIVERIES_A_STEP, &h->log_more);
+}
+
+static void log_done(struct writer_job *job, int result) {
+    struct housekeeper *h = (struct housekeeper *)((char *)job - offsetof(struct housekeeper, log_job));
+    if (result < 0)
+        h->log_more = false;
+    loop_post(h->loop, &h->logged);
+}
+
+static void start_log(struct loop_timer *t) {
+    struct housekeeper *h = (struct housekeeper *)((char *)t - offsetof(struct housekeeper, log_timer));
+    h->logging = true;
+    writer_submit_internal(h->o.writer, &h->log_job);
+}
+
+static void log_returned(struct loop_message *m) {
+    struct housekeeper *h = (struct housekeeper *)((char *)m - offsetof(struct housekeeper, logged));
+    h->logging = false;
+    in_ms(h, &h->log_timer, h->log_more ? RETAIN_STEP_PAUSE_MS : LOG_EVERY_MS);
+    end_when_idle(h);
+}
+
 /* ---- life ---- */
 
 static int watch_signals(struct housekeeper *h) {
@@ -153,6 +184,9 @@ int housekeeper_run(const struct housekeeper_options *o) {
         .retain_job = {.run = run_retention, .done = retention_done},
         .reaped = {.fn = reaper_returned},
         .retained = {.fn = retention_returned},
+        .log_timer = {.fn = start_log},
+        .log_job = {.run = run_log, .done = log_done},
+        .logged = {.fn = log_returned},
     };
     int r = loop_new(&h.loop);
     if (r == 0)
@@ -160,6 +194,7 @@ int housekeeper_run(const struct housekeeper_options *o) {
     if (r == 0) {
         in_ms(&h, &h.reap_timer, REAP_EVERY_MS);
         in_ms(&h, &h.retain_timer, RETAIN_EVERY_MS);
+        in_ms(&h, &h.log_timer, LOG_EVERY_MS);
         loop_run(h.loop, NULL, NULL);
         close(h.signals.fd);
     }

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "cli/admin_key.h"
 #include "cli/commands.h"
+#include "cli/hints.h"
 #include "cli/housekeeper.h"
 #include "cli/listener.h"
 #include "fanout/apply.h"
@@ -371,8 +372,16 @@ static void say_ready(struct server *s, const struct serve_hooks *hooks) {
     if (s->admin_key_made)
         fprintf(stderr, "The admin key, kept in %s/admin.key and shown this once: %s\n", s->c->data,
                 s->admin_key);
-    if (hooks && hooks->ready)
+    if (hooks && hooks->ready) {
         hooks->ready(hooks->arg, s->base_url, s->admin_key);
+        return;
+    }
+    _cleanup_buf_ struct buf hints = {0};
+    _cleanup_buf_ struct buf key = {0};
+    buf_addf(&key, s->c->admin_key ? "$POSTHORN_ADMIN_KEY" : "$(cat %s/admin.key)", s->c->data);
+    hints_first_steps(&hints, s->base_url, key.p, "http://127.0.0.1:8485/");
+    if (buf_ok(&hints))
+        fputs(hints.p, stderr);
 }
 
 int serve_run(const struct config *c, const struct serve_hooks *hooks) {

@@ -91,7 +91,7 @@ static int resolve_listener(const char *host, const char *port, struct listen_ad
     return 0;
 }
 
-static int set_listen(struct listen_address *field, struct slice value) {
+int listen_address_parse(struct slice value, struct listen_address *field) {
     struct listen_address parsed = {0};
     char host[sizeof parsed.text], port_text[8];
     int64_t port;
@@ -180,7 +180,7 @@ static int set_by_kind(void *field, const struct setting *s, struct slice value)
     case SETTING_BYTES:
         return set_number(field, s, value);
     case SETTING_LISTEN:
-        return set_listen(field, value);
+        return listen_address_parse(value, field);
     case SETTING_ROLES:
         return set_roles(field, value);
     case SETTING_LEVEL:

@@ -58,9 +58,6 @@
       "largest publish request; above it is answered 413", "larger payloads, for more memory")               \
     X(BYTES, batch_bytes_max, "batch-bytes-max", "16MiB", 1024, INT64_C(1) << 30, "BYTES",                   \
       "largest batch request; above it is answered 413", "larger batches, for more memory")                  \
-    X(NUMBER, retention_days, "retention-days", "30", 1, 3650, "DAYS",                                       \
-      "how long closed events and their attempts are kept, unless the tenant's limits say otherwise",        \
-      "a smaller store, or a longer audit trail")                                                            \
     X(NUMBER, stop_timeout_ms, "stop-timeout-ms", "70000", 1000, 600000, "MS",                               \
       "how long a stop waits for attempts under way; their leases then run out and they are sent again",     \
       "shorter where the service manager kills sooner")

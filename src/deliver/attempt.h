@@ -4,7 +4,7 @@
 #include "core/retry.h"
 #include "core/subscription.h"
 #include "deliver/client.h"
-#include "lanes/body_cache.h"
+#include "store/body_cache.h"
 #include "store/store.h"
 
 /* What a loop's attempts share. */

@@ -1,11 +1,10 @@
 #include "fanout/index.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <uthash.h>
 
-/* "TENANT:NAME" with NAME exact, "prefix.*", or empty for all. */
-enum { KEY_SIZE = 12 + 128 + 4 };
+/* The tenant's number, then a name: exact, "prefix.*", or empty for all. */
+enum { KEY_SIZE = 4 + 130 + 1 };
 
 struct number_list {
     uint32_t *numbers; /* ascending */
@@ -44,9 +43,14 @@ void index_free(struct index *x) {
     free(x);
 }
 
-static size_t make_key(char key[KEY_SIZE], uint32_t tenant_no, struct slice name, const char *suffix) {
+static size_t make_key(char key[KEY_SIZE], uint32_t tenant_no, struct slice name, bool prefix) {
     CHECK(name.n <= 130);
-    return (size_t)snprintf(key, KEY_SIZE, "%u:%.*s%s", tenant_no, SLICE_ARG(name), suffix);
+    memcpy(key, &tenant_no, sizeof tenant_no);
+    memcpy(key + sizeof tenant_no, name.p, name.n);
+    size_t n = sizeof tenant_no + name.n;
+    if (prefix)
+        key[n++] = '*';
+    return n;
 }
 
 static struct number_list *find_list(const struct index *x, const char *key, size_t key_n) {
@@ -70,7 +74,7 @@ static size_t lower_bound(const struct number_list *list, uint32_t no) {
 
 static struct number_list *list_for(struct index *x, uint32_t tenant_no, struct slice name) {
     char key[KEY_SIZE];
-    size_t key_n = make_key(key, tenant_no, name, "");
+    size_t key_n = make_key(key, tenant_no, name, false);
     struct number_list *list = find_list(x, key, key_n);
     if (list)
         return list;
@@ -105,7 +109,7 @@ static int list_add(struct index *x, uint32_t tenant_no, struct slice name, uint
 
 static void list_drop(struct index *x, uint32_t tenant_no, struct slice name, uint32_t no) {
     char key[KEY_SIZE];
-    struct number_list *list = find_list(x, key, make_key(key, tenant_no, name, ""));
+    struct number_list *list = find_list(x, key, make_key(key, tenant_no, name, false));
     if (!list)
         return;
     size_t at = lower_bound(list, no);
@@ -185,10 +189,10 @@ uint32_t index_upper(const struct index *x) {
     return x->upper;
 }
 
-static void walk_list(struct index_walk *w, uint32_t tenant_no, struct slice name, const char *suffix,
+static void walk_list(struct index_walk *w, uint32_t tenant_no, struct slice name, bool prefix,
                       uint32_t cursor) {
     char key[KEY_SIZE];
-    struct number_list *list = find_list(w->index, key, make_key(key, tenant_no, name, suffix));
+    struct number_list *list = find_list(w->index, key, make_key(key, tenant_no, name, prefix));
     if (!list)
         return;
     size_t at = cursor == UINT32_MAX ? list->n : lower_bound(list, cursor + 1);
@@ -203,13 +207,13 @@ void index_match(const struct index *x, uint32_t tenant_no, struct slice type, u
                  struct index_walk *ret) {
     CHECK(type.n <= 128);
     *ret = (struct index_walk){.index = x};
-    walk_list(ret, tenant_no, type, "", cursor);
+    walk_list(ret, tenant_no, type, false, cursor);
     if (!slice_starts_with(type, SLICE_LIT("posthorn.")))
-        walk_list(ret, tenant_no, SLICE_LIT(""), "", cursor);
+        walk_list(ret, tenant_no, SLICE_LIT(""), false, cursor);
     /* "a.b.c" is meant by "a.*" and "a.b.*". More dots than lists can only come from empty parts: cut. */
     for (size_t i = 0, dots = 0; i < type.n && dots < INDEX_DOTS_MAX; i++)
         if (type.p[i] == '.' && ++dots)
-            walk_list(ret, tenant_no, (struct slice){type.p, i + 1}, "*", cursor);
+            walk_list(ret, tenant_no, (struct slice){type.p, i + 1}, true, cursor);
 }
 
 size_t index_walk_bound(const struct index_walk *w) {

@@ -121,8 +121,6 @@ static int accept_event(struct ingest_request *q, struct ingest_event *e, struct
         r = store_insert_events(st, &record, 1);
     if (r == 0 && p->idempotency_key.p)
         r = keep_key(q, st, p->idempotency_key, e->body_hash, &e->id, 1);
-    if (r == 0)
-        body_cache_put(o->bodies, e->id.key, e->envelope, record.data_size);
     return r;
 }
 
@@ -169,6 +167,9 @@ static int prepare(struct ingest *i, struct ingest_request *r, int64_t now) {
         e->envelope = event_envelope(e->id, r->tenant_id, &e->publish);
         if (!e->envelope)
             return -ENOMEM;
+        /* Before it is accepted, and for an event that turns out to be a duplicate in vain: the writer's time
+         * is dearer. */
+        body_cache_put(i->o.bodies, e->id.key, e->envelope, (uint32_t)e->publish.data.n);
     }
     return 0;
 }

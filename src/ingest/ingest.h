@@ -3,8 +3,8 @@
 
 #include "core/event.h"
 #include "fanout/fanout.h"
-#include "lanes/body_cache.h"
 #include "observe/metrics.h"
+#include "store/body_cache.h"
 #include "store/writer.h"
 
 enum { INGEST_BATCH_MAX = 1000 };

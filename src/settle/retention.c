@@ -22,11 +22,14 @@ int retention_step(struct retention_sweep *sweep, struct store *s, int64_t now,
         *ret_more = false;
         return 0;
     }
-    int r = store_retain(s, tenant_no, now - days * DAY_MS, RETENTION_ROWS_A_STEP, &deleted);
+    int r =
+        store_retain(s, tenant_no, now - days * DAY_MS, RETENTION_ROWS_A_STEP, &sweep->after_key, &deleted);
     if (r < 0)
         return r;
-    if (deleted < RETENTION_ROWS_A_STEP)
+    if (deleted < RETENTION_ROWS_A_STEP) {
         sweep->tenant_no = tenant_no;
+        sweep->after_key = 0;
+    }
     *ret_more = true;
     return 0;
 }

@@ -12,7 +12,8 @@ enum {
 
 /* Where a sweep over the tenants stands; zero-initialised at its start. */
 struct retention_sweep {
-    uint32_t tenant_no; /* whose turn it is */
+    uint32_t tenant_no; /* whose turn is over */
+    uint64_t after_key; /* how far the next one's has come */
 };
 
 /* One step, within a transaction. `next` gives the tenant after a number: its number and retention, 0 when

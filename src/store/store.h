@@ -160,6 +160,10 @@ struct new_delivery {
 int store_insert_deliveries(struct store *s, const struct new_delivery *d, size_t n,
                             size_t *ret_made) MUST_USE;
 
+/* Takes deliveries of events up to `upto_key` into the log that lists by subscription, about `limit` at a
+ * time; *ret_more: call again. Until then they are found without it, more slowly. */
+int store_extend_log(struct store *s, uint64_t upto_key, unsigned limit, bool *ret_more) MUST_USE;
+
 /* A fan-out too large for its event's transaction. Subscriptions are expanded in ascending number, (cursor,
  * upper]. */
 struct fanout_job {
@@ -275,9 +279,10 @@ struct leased_task {
 int store_list_expired_leases(struct store *s, int64_t before, struct leased_task *ret, size_t max,
                               size_t *ret_n) MUST_USE;
 
-/* Deletes up to about `limit` rows of a tenant's closed events older than `before` (an event with an open
- * delivery or job stays); *ret_n rows were deleted. Fewer than limit: nothing is left to do. */
-int store_retain(struct store *s, uint32_t tenant_no, int64_t before, unsigned limit,
+/* Deletes a tenant's closed events older than `before`, from the event after *after_key on (0: from the
+ * oldest), which it moves on. An event with an open delivery or job stays. *ret_n rows were deleted or passed
+ * over, up to limit; fewer: nothing is left to do. */
+int store_retain(struct store *s, uint32_t tenant_no, int64_t before, unsigned limit, uint64_t *after_key,
                  unsigned *ret_n) MUST_USE;
 int store_retain_idempotency(struct store *s, int64_t before, unsigned limit, unsigned *ret_n) MUST_USE;
 

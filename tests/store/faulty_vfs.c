@@ -181,6 +181,10 @@ void faulty_vfs_arm(struct fault f) {
     struck = false;
 }
 
+bool faulty_vfs_struck(void) {
+    return struck;
+}
+
 bool faulty_vfs_disarm(void) {
     armed.what = FAULT_NONE;
     return struck;

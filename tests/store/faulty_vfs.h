@@ -21,5 +21,6 @@ struct fault {
 /* Becomes the default VFS. Once, before the first store is opened. */
 void faulty_vfs_install(void);
 void faulty_vfs_arm(struct fault f);
+bool faulty_vfs_struck(void);
 /* Ends the faults; whether one struck. */
 bool faulty_vfs_disarm(void);

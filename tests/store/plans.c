@@ -5,8 +5,8 @@
 #include "store/sqlite/sqlite.h"
 
 /* The large tables, and the names that the joins give them. */
-static const char *const large[] = {"deliveries",  "events", "attempts", "transitions",
-                                    "idempotency", "d",      "e",        "a"};
+static const char *const large[] = {
+    "deliveries", "events", "attempts", "transitions", "subscription_log", "l", "idempotency", "d", "e", "a"};
 
 /* What goes through these is bounded, so it may be sorted: what is in flight, and a lane's retries when they
  * are few. */
@@ -28,12 +28,14 @@ static void assert_plan(sqlite3 *db, const char *sql) {
     buf_addf(&explain, "EXPLAIN QUERY PLAN %s", sql);
     sqlite3_stmt *st = NULL;
     assert_int_equal(sqlite3_prepare_v2(db, explain.p, -1, &st, NULL), SQLITE_OK);
+    /* A write that sorts what it takes in does so for the sake of the pages it dirties, a step at a time. */
+    bool is_read = strncmp(sql, "SELECT", 6) == 0;
     bool scans = false, sorts = false, few = false;
     while (sqlite3_step(st) == SQLITE_ROW) {
         const char *step = (const char *)sqlite3_column_text(st, 3);
         buf_addf(&plan, "  %s\n", step);
         scans |= scans_large(step);
-        sorts |= strstr(step, "USE TEMP B-TREE FOR ORDER BY") && strstr(sql, "deliveries");
+        sorts |= is_read && strstr(step, "USE TEMP B-TREE FOR ORDER BY") && strstr(sql, "deliveries");
         for (size_t i = 0; i < COUNT(bounded); i++)
             few |= strstr(step, bounded[i]) != NULL;
     }

@@ -63,7 +63,17 @@ static int by_newest(const void *pa, const void *pb) {
     return a->sub < b->sub ? 1 : a->sub > b->sub ? -1 : 0;
 }
 
-static struct model *make_model(struct fixture *f, uint64_t seed) {
+/* Takes what is older than `at` into the log by subscription, some at a time. */
+static void extend_log(struct fixture *f, int64_t at) {
+    bool more = true;
+    for (int steps = 0; more; steps++) {
+        assert_true(steps < MODEL_MAX);
+        assert_int_equal(store_extend_log(f->store, id_key_at(at), 7, &more), 0);
+    }
+}
+
+/* `logged`: how much of it the log by subscription has taken in, in hours. */
+static struct model *make_model(struct fixture *f, uint64_t seed, int logged) {
     struct model *m = calloc(1, sizeof *m);
     struct rng rng;
     rng_seed(&rng, seed);
@@ -77,11 +87,13 @@ static struct model *make_model(struct fixture *f, uint64_t seed) {
     }
     for (size_t i = 0; i < EVENTS; i++) {
         publish_some(f, m, &rng, i % TENANTS);
-        /* The last third stays pending. */
-        if (i == EVENTS * 2 / 3)
-            for (size_t t = 0; t < TENANTS; t++)
-                for (size_t k = 0; k < SUBSCRIPTIONS; k++)
-                    work_off(f, &rng, m->tenants[t], m->subs[t][k]);
+        if (i != EVENTS * 2 / 3)
+            continue;
+        /* The last third stays pending, and comes later than the log. */
+        extend_log(f, m->first_at + logged * HOUR_MS);
+        for (size_t t = 0; t < TENANTS; t++)
+            for (size_t k = 0; k < SUBSCRIPTIONS; k++)
+                work_off(f, &rng, m->tenants[t], m->subs[t][k]);
     }
     commit(f);
     for (size_t i = 0; i < m->n; i++)
@@ -145,9 +157,8 @@ static void assert_states_and_types(struct fixture *f, const struct model *m, st
     }
 }
 
-static void test_every_combination_of_filters(void **state) {
-    struct fixture *f = *state;
-    struct model *m = make_model(f, 7);
+static void assert_every_combination(struct fixture *f, int logged) {
+    struct model *m = make_model(f, 7, logged);
     static const size_t limits[] = {2, ROWS_MAX};
     for (size_t i = 0; i < COUNT(limits); i++) {
         struct delivery_query q = {.tenant_no = m->tenants[0], .limit = limits[i]};
@@ -162,9 +173,21 @@ static void test_every_combination_of_filters(void **state) {
     free(m);
 }
 
+static void test_every_combination_of_filters(void **state) {
+    assert_every_combination(*state, 0);
+}
+
+static void test_with_half_of_it_in_the_log(void **state) {
+    assert_every_combination(*state, 10);
+}
+
+static void test_with_all_of_it_in_the_log(void **state) {
+    assert_every_combination(*state, 30);
+}
+
 static void test_the_model_has_every_state(void **state) {
     struct fixture *f = *state;
-    struct model *m = make_model(f, 7);
+    struct model *m = make_model(f, 7, 10);
     for (int s = 0; s < DELIVERY_STATES; s++) {
         struct delivery_query q = {.tenant_no = m->tenants[0], .state = s, .limit = 3};
         assert_true(assert_list(f, m, q) > 3);
@@ -174,7 +197,7 @@ static void test_the_model_has_every_state(void **state) {
 
 static void test_tenants_do_not_see_each_other(void **state) {
     struct fixture *f = *state;
-    struct model *m = make_model(f, 8);
+    struct model *m = make_model(f, 8, 10);
     struct delivery_query q = {.tenant_no = m->tenants[0], .state = -1, .limit = 9};
     q.subscription_no = m->subs[1][0];
     assert_int_equal(assert_list(f, m, q), 0);
@@ -231,7 +254,7 @@ static int stop(void *arg, const struct delivery_row *row) {
 
 static void test_callback_ends_every_kind_of_list(void **state) {
     struct fixture *f = *state;
-    struct model *m = make_model(f, 9);
+    struct model *m = make_model(f, 9, 10);
     struct delivery_query q = {.tenant_no = m->tenants[0], .limit = 9};
     for (q.state = -1; q.state < DELIVERY_STATES; q.state++) {
         int calls = 0;
@@ -246,7 +269,8 @@ static void test_callback_ends_every_kind_of_list(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        STORE_TEST(test_every_combination_of_filters),     STORE_TEST(test_the_model_has_every_state),
+        STORE_TEST(test_every_combination_of_filters),     STORE_TEST(test_with_half_of_it_in_the_log),
+        STORE_TEST(test_with_all_of_it_in_the_log),        STORE_TEST(test_the_model_has_every_state),
         STORE_TEST(test_tenants_do_not_see_each_other),    STORE_TEST(test_long_backlog_of_retries),
         STORE_TEST(test_callback_ends_every_kind_of_list),
     };

@@ -105,7 +105,8 @@ int lane_key_blocked(struct connection *c, uint32_t subscription_no, uint64_t la
     return r;
 }
 
-static int insert_delivery(struct connection *c, const struct new_delivery *d, size_t *made) {
+static int insert_delivery(struct store *s, const struct new_delivery *d, size_t *made) {
+    struct connection *c = &s->writer;
     int blocked = 0;
     if (d->lane_key) {
         blocked = lane_key_blocked(c, d->subscription_no, d->lane_key, d->order_at, d->event_key);
@@ -123,15 +124,16 @@ static int insert_delivery(struct connection *c, const struct new_delivery *d, s
     bind_int(st, 6, d->order_at);
     bind_int(st, 7, d->test);
     int r = statement_run(c, st);
-    if (r == 0)
-        *made += (size_t)sqlite3_changes(c->db);
-    return r;
+    if (r < 0 || sqlite3_changes(c->db) == 0)
+        return r;
+    *made += 1;
+    return log_late_delivery(s, d->event_key, d->subscription_no);
 }
 
 int store_insert_deliveries(struct store *s, const struct new_delivery *d, size_t n, size_t *ret_made) {
     size_t made = 0;
     for (size_t i = 0; i < n; i++) {
-        int r = insert_delivery(&s->writer, &d[i], &made);
+        int r = insert_delivery(s, &d[i], &made);
         if (r < 0)
             return r;
     }

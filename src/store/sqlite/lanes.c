@@ -211,36 +211,45 @@ static int consider(struct claiming *k, struct lane_claim *lane, const struct ca
     return begin_attempt(k->c, d, k->now, lease_until);
 }
 
-static int claim_lane(struct claiming *k, struct lane_claim *lane) {
-    lane->claimed = lane->expired = 0;
-    lane->next_due_at = INT64_MAX;
-    for (bool moved = true; moved;) {
-        struct candidate found[CANDIDATES_A_ROUND];
-        size_t wanted = lane->limit - lane->claimed + 1, n;
-        if (wanted > CANDIDATES_A_ROUND)
-            wanted = CANDIDATES_A_ROUND;
-        int r = find_candidates(k->c, lane->subscription_no, found, wanted, &n);
+/* One look at the lane: up to a round's candidates. *ret_again: what it moved may have brought others
+ * forward, or there may be more. */
+static int claim_round(struct claiming *k, struct lane_claim *lane, bool *ret_again) {
+    struct candidate found[CANDIDATES_A_ROUND];
+    size_t wanted = lane->limit - lane->claimed + 1, n;
+    if (wanted > CANDIDATES_A_ROUND)
+        wanted = CANDIDATES_A_ROUND;
+    int r = find_candidates(k->c, lane->subscription_no, found, wanted, &n);
+    if (r < 0)
+        return r;
+    bool moved = false, released = false;
+    int64_t next_due_at = INT64_MAX;
+    size_t i;
+    for (i = 0; i < n && found[i].due_at <= k->now && lane->claimed < lane->limit; i++) {
+        enum progress progress = PROGRESS_WAITS;
+        uint32_t expired = lane->expired;
+        r = consider(k, lane, &found[i], &progress);
         if (r < 0)
             return r;
-        moved = false;
-        for (size_t i = 0; i < n; i++) {
-            enum progress progress = PROGRESS_WAITS;
-            if (found[i].due_at > k->now || lane->claimed == lane->limit) {
-                lane->next_due_at = found[i].due_at;
-                return 0;
-            }
-            r = consider(k, lane, &found[i], &progress);
-            if (r < 0)
-                return r;
-            if (progress == PROGRESS_WAITS)
-                lane->next_due_at = k->now + BARRIER_POLL_MS;
-            else
-                moved = true;
-        }
-        if (n < wanted)
-            return 0;
+        if (progress == PROGRESS_WAITS)
+            next_due_at = k->now + BARRIER_POLL_MS;
+        moved |= progress != PROGRESS_WAITS;
+        released |= found[i].waiting.lane_key && lane->expired > expired;
     }
-    /* Everything found waits for an earlier fan-out; what lies behind it is looked at again with it. */
+    if (i < n && found[i].due_at < next_due_at)
+        next_due_at = found[i].due_at;
+    lane->next_due_at = next_due_at;
+    /* When everything found waits for an earlier fan-out, what lies behind it is looked at again with it. */
+    *ret_again = released || (moved && i == wanted);
+    return 0;
+}
+
+static int claim_lane(struct claiming *k, struct lane_claim *lane) {
+    lane->claimed = lane->expired = 0;
+    for (bool again = true; again;) {
+        int r = claim_round(k, lane, &again);
+        if (r < 0)
+            return r;
+    }
     return 0;
 }
 

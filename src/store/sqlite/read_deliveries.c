@@ -46,9 +46,13 @@ static const char by_retrying_of_subscription[] =
     ROW "deliveries d INDEXED BY deliveries_retrying" JOINED
         "d.subscription = ?6 AND (d.state = 2 OR d.state = 5) AND" SPAN FILTERS NEWEST_FIRST;
 /* One hour of a subscription's log. */
-static const char by_hour_of_subscription[] =
-    ROW "deliveries d INDEXED BY deliveries_by_subscription" JOINED
-        "d.event >> 34 = ?9 AND d.subscription = ?6 AND d.event < ?3 AND d.event >= ?2" FILTERS
+static const char by_hour_of_subscription[] = ROW
+    "subscription_log l CROSS JOIN deliveries d ON d.event = l.event AND d.subscription = "
+    "l.subscription" JOINED "l.hour = ?9 AND l.subscription = ?6 AND l.event < ?3 AND l.event >= ?2" FILTERS
+    " ORDER BY l.event DESC LIMIT ?8";
+/* What the log has not taken in yet: some seconds' deliveries, of all subscriptions. */
+static const char newer_than_log[] =
+    ROW "deliveries d" JOINED "d.event > ?9 AND d.event < ?3 AND d.event >= ?2" FILTERS
         " ORDER BY d.event DESC LIMIT ?8";
 
 static void read_row(sqlite3_stmt *st, struct delivery_row *ret) {
@@ -154,8 +158,7 @@ static sqlite3_stmt *prepare_page(struct connection *c, const char *sql, const s
 /* The newest hour up to *hour in which anybody has deliveries: 1, or 0 when there is none. */
 static int find_hour(struct connection *c, int64_t *hour) {
     sqlite3_stmt *st =
-        connection_prepare(c, "SELECT event >> 34 FROM deliveries INDEXED BY deliveries_by_subscription"
-                              " WHERE event >> 34 <= ? ORDER BY event >> 34 DESC LIMIT 1");
+        connection_prepare(c, "SELECT hour FROM subscription_log WHERE hour <= ? ORDER BY hour DESC LIMIT 1");
     bind_int(st, 1, *hour);
     int r = statement_next(c, st);
     if (r > 0) {
@@ -166,19 +169,15 @@ static int find_hour(struct connection *c, int64_t *hour) {
 }
 
 /* Steps through a subscription's log hour by hour. There are no more hours than retention keeps. */
-static int walk_hours(struct connection *c, const struct delivery_query *q, struct span s, delivery_row_fn fn,
-                      void *arg) {
-    /* Of this subscription, the cursor's own event belongs to the page only when its number comes before. */
-    if (q->subscription_no < s.subscription)
-        s.event++;
-    size_t n = 0;
+static int walk_log(struct connection *c, const struct delivery_query *q, const struct span *s, size_t n,
+                    delivery_row_fn fn, void *arg) {
     int r;
-    for (int64_t hour = (s.event - 1) >> 34; n < q->limit && (r = find_hour(c, &hour)) != 0; hour--) {
+    for (int64_t hour = (s->event - 1) >> 34; n < q->limit && (r = find_hour(c, &hour)) != 0; hour--) {
         if (r < 0)
             return r;
-        if (hour < s.first_event >> 34)
+        if (hour < s->first_event >> 34)
             break;
-        sqlite3_stmt *st = prepare_page(c, by_hour_of_subscription, q, &s);
+        sqlite3_stmt *st = prepare_page(c, by_hour_of_subscription, q, s);
         bind_int(st, 8, (int64_t)(q->limit - n));
         bind_int(st, 9, hour);
         r = each_row(c, st, fn, arg, &n);
@@ -186,6 +185,28 @@ static int walk_hours(struct connection *c, const struct delivery_query *q, stru
             return r;
     }
     return 0;
+}
+
+/* First what is newer than the log, then the log up to where it stood then: it may move on meanwhile. */
+static int walk_subscription(struct connection *c, const struct delivery_query *q, struct span s,
+                             delivery_row_fn fn, void *arg) {
+    int64_t watermark = 0;
+    size_t n = 0;
+    int r = log_watermark(c, &watermark);
+    if (r < 0)
+        return r;
+    /* Of this subscription, the cursor's own event belongs to the page only when its number comes before. */
+    if (q->subscription_no < s.subscription)
+        s.event++;
+    if (s.event > watermark + 1) {
+        sqlite3_stmt *st = prepare_page(c, newer_than_log, q, &s);
+        bind_int(st, 9, watermark);
+        r = each_row(c, st, fn, arg, &n);
+        if (r != 0)
+            return r;
+        s.event = watermark + 1;
+    }
+    return walk_log(c, q, &s, n, fn, arg);
 }
 
 /* 1 when so few deliveries of a subscription are retrying that sorting them is cheap. */
@@ -235,7 +256,7 @@ int store_list_deliveries(struct store_reader *r, const struct delivery_query *q
     if (e < 0)
         return e;
     if (!sql)
-        return walk_hours(c, q, span, fn, arg);
+        return walk_subscription(c, q, span, fn, arg);
     size_t n = 0;
     return each_row(c, prepare_page(c, sql, q, &span), fn, arg, &n);
 }

@@ -10,6 +10,8 @@ static const char *const event_rows[] = {
     " (SELECT event, subscription, number FROM attempts WHERE event=?1 LIMIT ?2)",
     "DELETE FROM transitions WHERE (event, subscription, at, to_state) IN"
     " (SELECT event, subscription, at, to_state FROM transitions WHERE event=?1 LIMIT ?2)",
+    "DELETE FROM subscription_log WHERE (hour, subscription, event) IN"
+    " (SELECT event >> 34, subscription, event FROM deliveries WHERE event=?1 LIMIT ?2)",
     "DELETE FROM deliveries WHERE (event, subscription) IN"
     " (SELECT event, subscription FROM deliveries WHERE event=?1 LIMIT ?2)",
     "DELETE FROM fanout_jobs WHERE event=?1 AND ?2>0",
@@ -60,24 +62,26 @@ static int next_event(struct connection *c, uint32_t tenant_no, int64_t before_k
     return 1;
 }
 
-int store_retain(struct store *s, uint32_t tenant_no, int64_t before, unsigned limit, unsigned *ret_n) {
+int store_retain(struct store *s, uint32_t tenant_no, int64_t before, unsigned limit, uint64_t *after_key,
+                 unsigned *ret_n) {
     struct connection *c = &s->writer;
     unsigned budget = limit;
-    int64_t event = 0;
+    int64_t event = (int64_t)*after_key;
     int r = 0;
-    /* Open events that stay are passed over at the price of one row each, so that they cannot stall a step.
-     */
     while (budget > 0 && (r = next_event(c, tenant_no, (int64_t)id_key_at(before), &event)) > 0) {
         int open = event_is_open(c, event);
         if (open < 0)
             return open;
         if (open) {
+            *after_key = (uint64_t)event;
             budget--;
             continue;
         }
         r = delete_event(c, event, &budget);
         if (r < 0)
             return r;
+        /* One that the step did not get through is found again. */
+        *after_key = (uint64_t)event - 1;
     }
     if (r < 0)
         return r;

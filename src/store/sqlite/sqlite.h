@@ -22,6 +22,7 @@ struct store {
     struct connection writer;
     char *path;
     int lock_fd;
+    int64_t log_watermark; /* as this transaction sees it, -1: to be read */
 };
 
 struct store_reader {
@@ -80,6 +81,11 @@ void read_event_columns(sqlite3_stmt *st, struct event_record *ret);
 /* 1 when an open delivery of this lane key stands before (order_at, event_key), 0 when none does. */
 int lane_key_blocked(struct connection *c, uint32_t subscription_no, uint64_t lane_key, int64_t order_at,
                      uint64_t event_key) MUST_USE;
+
+/* The greatest event key that the subscriptions' log has taken in. */
+int log_watermark(struct connection *c, int64_t *ret) MUST_USE;
+/* Enters a delivery that came later than the log passed its event. */
+int log_late_delivery(struct store *s, uint64_t event_key, uint32_t subscription_no) MUST_USE;
 
 /* Makes the first open delivery of a lane key claimable, when it is not so already; *ret_due_at is when it is
  * due, untouched when there is none. */

@@ -106,7 +106,6 @@ static void test_defaults(void **state) {
     assert_int_equal(c->body_cache_bytes, 64 << 20);
     assert_int_equal(c->event_bytes_max, 1 << 20);
     assert_int_equal(c->batch_bytes_max, 16 << 20);
-    assert_int_equal(c->retention_days, 30);
     assert_false(allows(c, "127.0.0.1", 443));
     assert_false(allows(c, "9.9.9.9", 8080));
     assert_false(config_is_given(c, "data"));
@@ -172,7 +171,7 @@ static void test_file(void **state) {
 static void test_flag_over_variable_over_file(void **state) {
     (void)state;
     _cleanup_file_ char *path = config_file(
-        "data = file\nretention-days = 3\nloops = 3\nallow-port = 8000\nallow-address = 10.0.0.0/8\n");
+        "data = file\napi-threads = 3\nloops = 3\nallow-port = 8000\nallow-address = 10.0.0.0/8\n");
     char variable[100];
     snprintf(variable, sizeof variable, "POSTHORN_CONFIG=%s", path);
     char *const environment[] = {"POSTHORN_DATA=variable", "POSTHORN_LOOPS=2", "POSTHORN_ALLOW_PORT=8001",
@@ -183,7 +182,7 @@ static void test_flag_over_variable_over_file(void **state) {
     const struct config *c = &l.config;
     assert_string_equal(c->data, "flag");
     assert_int_equal(c->loops, 2);
-    assert_int_equal(c->retention_days, 3);
+    assert_int_equal(c->api_threads, 3);
     /* A list of a stronger source replaces the whole list of a weaker one. */
     assert_true(allows(c, "10.0.0.1", 8001));
     assert_false(allows(c, "10.0.0.1", 8000));
@@ -243,7 +242,6 @@ static void test_bad_values(void **state) {
         {"--loops", ""},
         {"--api-threads", "0"},
         {"--max-in-flight", "0"},
-        {"--retention-days", "0"},
         {"--event-bytes-max", "1MB"},
         {"--event-bytes-max", "65MiB"},
         {"--event-bytes-max", "MiB"},

@@ -138,9 +138,22 @@ CREATE INDEX deliveries_ordered ON deliveries (subscription, lane_key, order_at,
 CREATE INDEX deliveries_retrying ON deliveries (subscription, window_at) WHERE state = 2 OR state = 5;
 CREATE INDEX deliveries_failed ON deliveries (tenant, state, event) WHERE state = 2 OR state = 4 OR state = 5;
 CREATE INDEX deliveries_dead ON deliveries (subscription, event) WHERE state = 4;
--- The log of one subscription. By about an hour first, so that a blast to many subscriptions writes to pages that lie
--- together; a reader steps from hour to hour.
-CREATE INDEX deliveries_by_subscription ON deliveries (event >> 34, subscription, event);
+
+-- The log of each subscription: which deliveries it had. By about an hour first, so that a blast to many subscriptions writes
+-- to pages that lie together; a reader steps from hour to hour. Filled in some seconds late, many deliveries at once and in
+-- this order: filled in with each delivery it would dirty a page a subscription in every transaction. What is newer than
+-- log_watermark (an event's key) is not in it yet, and is found by the primary key of deliveries.
+CREATE TABLE subscription_log (
+    hour         INTEGER NOT NULL, -- event >> 34
+    subscription INTEGER NOT NULL,
+    event        INTEGER NOT NULL,
+    PRIMARY KEY (hour, subscription, event)
+) WITHOUT ROWID;
+CREATE TABLE marks (
+    name  TEXT    NOT NULL PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO marks VALUES ('log_watermark', 0);
 
 CREATE TABLE attempts (
     event            INTEGER NOT NULL,

@@ -1,4 +1,4 @@
-#include "lanes/body_cache.h"
+#include "store/body_cache.h"
 
 #include <errno.h>
 #include <pthread.h>

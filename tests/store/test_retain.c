@@ -1,0 +1,181 @@
+/* Retention: what is old and closed leaves, in bounded steps; what is open or young stays. */
+#include "fixture.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int keep_nothing(void *arg, const struct event_row *row) {
+    (void)arg;
+    (void)row;
+    return 0;
+}
+
+static bool is_there(struct fixture *f, uint32_t tenant, struct id event) {
+    int r = store_read_event(f->reader, tenant, event, keep_nothing, NULL);
+    assert_true(r == 0 || r == -ENOENT);
+    return r == 0;
+}
+
+static size_t deliveries_of(struct fixture *f, uint32_t tenant, struct id event) {
+    struct deliveries *d =
+        list_deliveries(f, (struct delivery_query){.tenant_no = tenant, .event_key = event.key, .state = -1});
+    size_t n = d->n;
+    free(d);
+    return n;
+}
+
+/* Steps until nothing is left to do; how many steps it took. */
+static unsigned retain(struct fixture *f, uint32_t tenant, int64_t before, unsigned limit) {
+    enum { STEPS_MAX = 1000 };
+    uint64_t after_key = 0;
+    unsigned n = limit, steps = 0;
+    for (; n >= limit; steps++) {
+        assert_true(steps < STEPS_MAX);
+        begin(f);
+        assert_int_equal(store_retain(f->store, tenant, before, limit, &after_key, &n), 0);
+        commit(f);
+        assert_true(n <= limit);
+    }
+    return steps;
+}
+
+static void test_old_and_closed_leaves_with_all_its_rows(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
+    struct id old = publish(f, tenant, sub), bare = make_event(f, tenant, (struct event_spec){0});
+    finish_one(f, tenant, sub, DELIVERY_DLQ);
+    begin(f);
+    assert_int_equal(store_replay(f->store, old.key, sub, 0, f->now, SLICE_LIT("one"), SLICE_LIT("key_1")),
+                     0);
+    commit(f);
+    finish_one(f, tenant, sub, DELIVERY_DELIVERED);
+    f->now += DAY_MS;
+    struct id young = publish(f, tenant, sub);
+    finish_one(f, tenant, sub, DELIVERY_DELIVERED);
+    assert_int_equal(retain(f, tenant, id_ms(young), 100), 1);
+    assert_false(is_there(f, tenant, old) || is_there(f, tenant, bare));
+    assert_int_equal(deliveries_of(f, tenant, old), 0);
+    assert_int_equal(list_transitions(f, old, sub).n, 0);
+    struct attempts *a = list_attempts(f, old, sub);
+    assert_int_equal(a->n, 0);
+    free(a);
+    assert_true(is_there(f, tenant, young));
+    assert_int_equal(state_of(f, tenant, young, sub), DELIVERY_DELIVERED);
+    uint64_t pending = 9, dlq = 9;
+    assert_int_equal(store_count_lane(f->reader, sub, tenant, 9, &pending, &dlq), 0);
+    assert_true(pending == 0 && dlq == 0);
+}
+
+static void test_what_is_open_stays(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant),
+             other = make_subscription(f, tenant);
+    struct id half_done = publish(f, tenant, sub);
+    finish_one(f, tenant, sub, DELIVERY_DELIVERED);
+    make_delivery(f, half_done, tenant, other);
+    struct id expanding = make_event(f, tenant, (struct event_spec){0});
+    struct fanout_job job = {.event_key = expanding.key, .tenant_no = tenant, .upper = 3};
+    begin(f);
+    assert_int_equal(store_insert_job(f->store, &job), 0);
+    commit(f);
+    f->now += 10 * DAY_MS;
+    (void)retain(f, tenant, f->now, 100);
+    assert_true(is_there(f, tenant, half_done) && is_there(f, tenant, expanding));
+    assert_int_equal(deliveries_of(f, tenant, half_done), 2);
+    job.state = FANOUT_DONE;
+    begin(f);
+    assert_int_equal(store_update_job(f->store, &job), 0);
+    commit(f);
+    struct lane_claim lane = lane_of(tenant, other, 1);
+    lane.window_ms = 30 * DAY_MS;
+    struct claim c = claim(f, lane);
+    settle(f, outcome_of(f, &c.tasks[0], DELIVERY_DLQ, 500));
+    (void)retain(f, tenant, f->now, 100);
+    assert_false(is_there(f, tenant, half_done) || is_there(f, tenant, expanding));
+}
+
+static void test_other_tenants_keep_theirs(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), other = make_tenant(f);
+    struct id mine = make_event(f, tenant, (struct event_spec){0});
+    struct id theirs = make_event(f, other, (struct event_spec){0});
+    f->now += DAY_MS;
+    (void)retain(f, tenant, f->now, 100);
+    assert_true(!is_there(f, tenant, mine) && is_there(f, other, theirs));
+}
+
+static void test_steps_are_bounded(void **state) {
+    struct fixture *f = *state;
+    enum { WIDE = 30, LIMIT = 7 };
+    uint32_t tenant = make_tenant(f);
+    struct id event = make_event(f, tenant, (struct event_spec){0});
+    for (int i = 0; i < WIDE; i++) {
+        uint32_t sub = make_subscription(f, tenant);
+        make_delivery(f, event, tenant, sub);
+        finish_one(f, tenant, sub, DELIVERY_DELIVERED);
+    }
+    f->now += DAY_MS;
+    assert_true(retain(f, tenant, f->now, LIMIT) >= 2 * WIDE / LIMIT);
+    assert_false(is_there(f, tenant, event));
+    assert_int_equal(deliveries_of(f, tenant, event), 0);
+}
+
+static void test_open_events_do_not_stop_it(void **state) {
+    struct fixture *f = *state;
+    enum { OPEN = 40, LIMIT = 8 };
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
+    struct id open = {0};
+    for (int i = 0; i < OPEN; i++)
+        open = publish(f, tenant, sub);
+    f->now++;
+    struct id closed = make_event(f, tenant, (struct event_spec){0});
+    f->now += DAY_MS;
+    (void)retain(f, tenant, f->now, LIMIT);
+    assert_false(is_there(f, tenant, closed));
+    assert_true(is_there(f, tenant, open));
+}
+
+static void test_idempotency_keys_leave_by_age(void **state) {
+    struct fixture *f = *state;
+    enum { KEYS = 10, YOUNG = 3 };
+    uint32_t tenant = make_tenant(f);
+    struct id id = next_id(f, f->now), found;
+    char name[16];
+    begin(f);
+    for (int i = 0; i < KEYS; i++) {
+        snprintf(name, sizeof name, "k%d", i);
+        struct idempotency_record r = {.tenant_no = tenant,
+                                       .key = slice_of(name),
+                                       .ids = &id,
+                                       .ids_n = 1,
+                                       .created_at = f->now + (i < YOUNG ? 1000 : i)};
+        assert_int_equal(store_insert_idempotency(f->store, &r), 0);
+    }
+    unsigned n = 4, total = 0;
+    while (n == 4) {
+        assert_int_equal(store_retain_idempotency(f->store, f->now + 1000, 4, &n), 0);
+        assert_true(n <= 4);
+        total += n;
+    }
+    assert_true(total >= KEYS - YOUNG);
+    for (int i = 0; i < KEYS; i++) {
+        uint8_t hash[32];
+        size_t ids_n;
+        snprintf(name, sizeof name, "k%d", i);
+        int r = store_find_idempotency(f->store, tenant, slice_of(name), hash, &found, 1, &ids_n);
+        assert_int_equal(r, i < YOUNG ? 0 : -ENOENT);
+    }
+    commit(f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        STORE_TEST(test_old_and_closed_leaves_with_all_its_rows),
+        STORE_TEST(test_what_is_open_stays),
+        STORE_TEST(test_other_tenants_keep_theirs),
+        STORE_TEST(test_steps_are_bounded),
+        STORE_TEST(test_open_events_do_not_stop_it),
+        STORE_TEST(test_idempotency_keys_leave_by_age),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
