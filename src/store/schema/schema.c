@@ -1,8 +1,8 @@
 #include "store/schema/schema.h"
 
 /* Only so that the build sees that a .sql file has changed. */
-#if __has_include("schema_stamp.h")
-#include "schema_stamp.h"
+#if __has_include("store/schema/schema_stamp.h")
+#include "store/schema/schema_stamp.h"
 #endif
 
 /* SCHEMA_DIR is this folder's path, given by the build as a string literal. */
