@@ -127,10 +127,10 @@ static void *demonstrate(void *arg) {
         fputs("posthorn dev: the demonstration failed; the server runs on\n", stderr);
         return NULL;
     }
-    struct hint_target t = {d->base_url, &d->config};
+    const char *key = d->config.admin_key ? "$POSTHORN_ADMIN_KEY" : d->admin_key;
     buf_addf(&text, "\ntenant demo sends every event to a receiver on %s/, which prints it here\n\n",
              d->receiver_url);
-    hints_dev(&t, delivery_id.p, &text);
+    hints_dev(&text, d->base_url, key, delivery_id.p);
     if (buf_ok(&text)) {
         fwrite(text.p, 1, text.n, stdout);
         fflush(stdout);

@@ -20,3 +20,16 @@ void hints_first_steps(struct buf *out, const char *base_url, const char *key, c
              "curl -sS -H \"Authorization: Bearer %s\" '%s/v1/tenants/demo/deliveries?limit=1'\n\n",
              key, base_url, key, base_url);
 }
+
+void hints_dev(struct buf *out, const char *base_url, const char *key, const char *delivery_id) {
+    buf_addf(out,
+             "Paste these into another terminal:\n\n"
+             "# another event\n"
+             "curl -sS -H \"Authorization: Bearer %s\" " JSON_HEADER
+             " -d '{\"type\":\"invoice.paid\",\"data\":{\"amount\":4200}}' %s/v1/tenants/demo/events\n\n"
+             "# the deliveries, newest first\n"
+             "curl -sS -H \"Authorization: Bearer %s\" '%s/v1/tenants/demo/deliveries?limit=5'\n\n"
+             "# the first of them with its attempts\n"
+             "curl -sS -H \"Authorization: Bearer %s\" %s/v1/tenants/demo/deliveries/%s\n\n",
+             key, base_url, key, base_url, key, base_url, delivery_id);
+}
