@@ -6,6 +6,7 @@
 
 #include "api/base64url.h"
 #include "base/clock.h"
+#include "core/id.h"
 
 static int hex_digit(char c) {
     if (c >= '0' && c <= '9')
@@ -97,7 +98,8 @@ int64_t query_time(const struct query_param *p, struct field_errors *errors) {
             text[i] = '+';
     if (n < p->value.n || rfc3339_parse((struct slice){text, n}, &at) < 0)
         field_error_add(errors, p->name, "must be an RFC 3339 time, such as 2026-11-24T20:49:00Z");
-    return at;
+    /* 0 means that there is no wish: whatever lies before 1970 is its first moment. */
+    return at > 0 ? at : 1;
 }
 
 struct __attribute__((packed)) cursor {
@@ -127,7 +129,12 @@ bool query_cursor(const struct query_param *p, char list, uint64_t *parts, size_
         field_error_add(errors, p->name, "must be the next_cursor of a page of this list");
         return false;
     }
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         parts[i] = be64toh(c.parts[i]);
+        if (parts[i] == 0 || parts[i] > ID_KEY_MAX) {
+            field_error_add(errors, p->name, "must be the next_cursor of a page of this list");
+            return false;
+        }
+    }
     return true;
 }

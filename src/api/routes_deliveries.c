@@ -36,12 +36,22 @@ static void filter_state(const struct query_param *p, int *ret, struct field_err
         *ret = (int)state;
 }
 
+static int ignore_event(void *arg, const struct event_row *row) {
+    (void)arg;
+    (void)row;
+    return 0;
+}
+
 /* What the filters' ids stand for; false when nothing can match. -errno otherwise. */
 static int resolve_ids(struct store_reader *reader, struct request *r, const struct query_param *subscription,
                        struct id subscription_id, const struct query_param *event, struct id event_id,
                        struct delivery_query *q) {
-    if (event->value.p)
+    if (event->value.p) {
+        int err = store_read_event(reader, r->tenant.no, event_id, ignore_event, NULL);
+        if (err < 0)
+            return err == -ENOENT ? 0 : err;
         q->event_key = event_id.key;
+    }
     if (!subscription->value.p)
         return 1;
     int err = store_find_subscription(reader, r->tenant.no, subscription_id, &q->subscription_no);

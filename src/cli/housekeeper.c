@@ -18,6 +18,7 @@ enum {
     LOG_EVERY_MS = 5000,       /* how far the log by subscription is behind */
     LOG_AGE_MS = 1000,         /* of an event that is taken into it: by then its own transaction has ended */
     LOG_DELIVERIES_A_STEP = 20000,
+    COUNT_EVERY_MS = 15000, /* gauges that drift (replays, retention, order) are set right */
 };
 
 struct housekeeper {
@@ -25,7 +26,7 @@ struct housekeeper {
     struct loop *loop;
     struct loop_watch signals;
     int signal_caught;
-    struct loop_timer reap_timer, retain_timer, log_timer;
+    struct loop_timer reap_timer, retain_timer, log_timer, count_timer;
     struct writer_job reap_job, retain_job, log_job;
     struct loop_message reaped, retained, logged;
     bool reaping, retaining, logging;
@@ -57,6 +58,7 @@ static void on_signal(struct loop_watch *w, uint32_t events) {
     loop_timer_clear(h->loop, &h->reap_timer);
     loop_timer_clear(h->loop, &h->retain_timer);
     loop_timer_clear(h->loop, &h->log_timer);
+    loop_timer_clear(h->loop, &h->count_timer);
     end_when_idle(h);
 }
 
@@ -158,6 +160,18 @@ static void log_returned(struct loop_message *m) {
     end_when_idle(h);
 }
 
+/* ---- gauges ---- */
+
+static void count_deliveries(struct loop_timer *t) {
+    struct housekeeper *h = (struct housekeeper *)((char *)t - offsetof(struct housekeeper, count_timer));
+    uint64_t pending, dlq;
+    if (store_count_deliveries(h->o.reader, &pending, &dlq) == 0) {
+        metrics_gauge_set(h->o.metrics, METRIC_DELIVERIES_PENDING, (int64_t)pending);
+        metrics_gauge_set(h->o.metrics, METRIC_DLQ_SIZE, (int64_t)dlq);
+    }
+    in_ms(h, &h->count_timer, COUNT_EVERY_MS);
+}
+
 /* ---- life ---- */
 
 static int watch_signals(struct housekeeper *h) {
@@ -185,6 +199,7 @@ int housekeeper_run(const struct housekeeper_options *o) {
         .reaped = {.fn = reaper_returned},
         .retained = {.fn = retention_returned},
         .log_timer = {.fn = start_log},
+        .count_timer = {.fn = count_deliveries},
         .log_job = {.run = run_log, .done = log_done},
         .logged = {.fn = log_returned},
     };
@@ -195,6 +210,7 @@ int housekeeper_run(const struct housekeeper_options *o) {
         in_ms(&h, &h.reap_timer, REAP_EVERY_MS);
         in_ms(&h, &h.retain_timer, RETAIN_EVERY_MS);
         in_ms(&h, &h.log_timer, LOG_EVERY_MS);
+        in_ms(&h, &h.count_timer, COUNT_EVERY_MS);
         loop_run(h.loop, NULL, NULL);
         close(h.signals.fd);
     }

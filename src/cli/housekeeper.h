@@ -10,6 +10,8 @@ struct housekeeper_options {
     struct writer *writer;
     struct directory *directory;
     struct reaper *reaper;
+    struct store_reader *reader; /* the main thread's */
+    struct metrics *metrics;
 };
 
 /* Blocks SIGTERM and SIGINT for every thread started afterwards: call it before any. */

@@ -162,8 +162,10 @@ void metrics_attempt(struct metrics *m, enum outcome_class class) {
 void metrics_delivery_closed(struct metrics *m, enum delivery_state to, enum delivery_reason why) {
     CHECK(!delivery_is_open(to) && why < DELIVERY_REASONS);
     add(&m->closed[to == DELIVERY_DLQ], 1);
-    if (to == DELIVERY_DLQ)
+    if (to == DELIVERY_DLQ) {
         add(&m->dlq[why], 1);
+        metrics_gauge_add(m, METRIC_DLQ_SIZE, 1);
+    }
 }
 
 void metrics_in_flight(struct metrics *m, enum tenant_tier tier, int64_t delta) {
