@@ -359,10 +359,10 @@ int api_start(const struct api_options *o, struct api **ret) {
     a->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
         on_request, a, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)API_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)API_IDLE_SECONDS,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, a, MHD_OPTION_URI_LOG_CALLBACK, on_uri, a,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, a, MHD_OPTION_EXTERNAL_LOGGER, log_library, a,
-        MHD_OPTION_ARRAY, pool, MHD_OPTION_END);
+        (unsigned)API_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)API_CONNECTION_BYTES,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)API_IDLE_SECONDS, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
+        a, MHD_OPTION_URI_LOG_CALLBACK, on_uri, a, MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, a,
+        MHD_OPTION_EXTERNAL_LOGGER, log_library, a, MHD_OPTION_ARRAY, pool, MHD_OPTION_END);
     if (!a->daemon) {
         err = errno ? -errno : -EIO;
         side_stop(a->side);

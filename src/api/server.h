@@ -12,6 +12,7 @@ struct api;
 
 enum {
     API_CONNECTIONS_MAX = 4096,
+    API_CONNECTION_BYTES = 16384,     /* for a request's head; cleared at each request */
     API_IDLE_SECONDS = 75,            /* a connection without a byte is closed */
     API_REQUEST_SECONDS = 60,         /* for a whole request to arrive */
     API_BODY_BYTES_MAX = 1024 * 1024, /* of control-plane requests */

@@ -72,13 +72,18 @@ void buf_addf(struct buf *b, const char *format, ...) {
     va_list args, again;
     va_start(args, format);
     va_copy(again, args);
-    int n = vsnprintf(NULL, 0, format, args);
+    /* Into the room there is: mostly it suffices, and the text is made once. */
+    size_t room = b->failed || b->cap == 0 ? 0 : b->cap - b->n;
+    int n = vsnprintf(room ? b->p + b->n : NULL, room, format, args);
     va_end(args);
     if (n < 0) {
         b->failed = true;
     } else if (buf_reserve(b, (size_t)n)) {
-        vsnprintf(b->p + b->n, (size_t)n + 1, format, again);
+        if ((size_t)n >= room)
+            vsnprintf(b->p + b->n, (size_t)n + 1, format, again);
         b->n += (size_t)n;
+    } else if (room) {
+        b->p[b->n] = '\0';
     }
     va_end(again);
 }

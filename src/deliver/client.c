@@ -28,6 +28,8 @@ struct client_handle {
 struct client_socket {
     struct loop_watch watch;
     struct client *client;
+    curl_socket_t fd;
+    bool idle; /* libcurl does not wait for it now */
     struct client_socket *prev, *next;
 };
 
@@ -37,7 +39,8 @@ struct client {
     struct resolver *resolver;
     const struct address_policy *addresses;
     struct loop_timer timer;
-    struct client_socket *sockets;
+    struct client_socket *sockets, **by_fd; /* by_fd[fd], NULL where there is none */
+    size_t by_fd_cap;
     struct client_handle *idle;
     unsigned idle_n;
     struct client_request *under_way;
@@ -105,6 +108,8 @@ static void handle_free(struct client_handle *h) {
     free(h);
 }
 
+static int close_socket(void *arg, curl_socket_t fd);
+
 /* Options that are the same for every request. */
 static void handle_setup(CURL *e) {
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
@@ -119,6 +124,7 @@ static void handle_setup(CURL *e) {
     curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(e, CURLOPT_HTTP_CONTENT_DECODING, 0L);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+    curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
     curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
 }
@@ -287,6 +293,11 @@ static void collect_ended(struct client *c) {
 static void on_socket_ready(struct loop_watch *w, uint32_t events) {
     struct client_socket *s = (struct client_socket *)w;
     struct client *c = s->client;
+    if (s->idle) {
+        /* A kept connection that the receiver has closed; libcurl finds out when it wants to use it. */
+        loop_watch_clear(c->loop, w);
+        return;
+    }
     int flags = (events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
                 (events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
     int running;
@@ -296,32 +307,53 @@ static void on_socket_ready(struct loop_watch *w, uint32_t events) {
 
 static void drop_socket(struct client *c, struct client_socket *s) {
     loop_watch_clear(c->loop, &s->watch);
+    c->by_fd[s->fd] = NULL;
     DL_DELETE(c->sockets, s);
     loop_free_later(c->loop, s);
 }
 
+static struct client_socket *socket_for(struct client *c, curl_socket_t fd) {
+    if ((size_t)fd >= c->by_fd_cap) {
+        size_t cap = (size_t)fd * 2 + 64;
+        struct client_socket **by_fd = realloc(c->by_fd, cap * sizeof(struct client_socket *));
+        if (!by_fd)
+            return NULL;
+        memset(by_fd + c->by_fd_cap, 0, (cap - c->by_fd_cap) * sizeof(struct client_socket *));
+        c->by_fd = by_fd;
+        c->by_fd_cap = cap;
+    }
+    struct client_socket *s = c->by_fd[fd];
+    if (s || !(s = calloc(1, sizeof *s)))
+        return s;
+    s->watch = (struct loop_watch){.fn = on_socket_ready, .fd = -1};
+    s->client = c;
+    s->fd = fd;
+    c->by_fd[fd] = s;
+    DL_APPEND(c->sockets, s);
+    return s;
+}
+
+/* libcurl stops watching a connection after each request and begins again with the next. The kernel is not
+ * told: the watch stays until the connection is closed, or stirs while nobody waits for it. */
 static int watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg) {
     struct client *c = arg;
-    struct client_socket *s = socket_arg;
     (void)easy;
-    if (what == CURL_POLL_REMOVE) {
-        if (s) {
-            curl_multi_assign(c->multi, fd, NULL);
-            drop_socket(c, s);
-        }
+    (void)socket_arg;
+    struct client_socket *s = socket_for(c, fd);
+    if (!s)
+        return -1;
+    s->idle = what == CURL_POLL_REMOVE || what == CURL_POLL_NONE;
+    if (s->idle)
         return 0;
-    }
-    if (!s) {
-        s = calloc(1, sizeof *s);
-        if (!s)
-            return -1;
-        s->watch = (struct loop_watch){.fn = on_socket_ready, .fd = -1};
-        s->client = c;
-        DL_APPEND(c->sockets, s);
-        curl_multi_assign(c->multi, fd, s);
-    }
     uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0U) | (what & CURL_POLL_OUT ? EPOLLOUT : 0U);
     return loop_watch_set(c->loop, &s->watch, fd, events) < 0 ? -1 : 0;
+}
+
+static int close_socket(void *arg, curl_socket_t fd) {
+    struct client *c = arg;
+    if ((size_t)fd < c->by_fd_cap && c->by_fd[fd])
+        drop_socket(c, c->by_fd[fd]);
+    return close(fd);
 }
 
 static void on_timer(struct loop_timer *t) {
@@ -385,6 +417,7 @@ static void start_transfer(struct client *c, struct client_request *r,
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)(left_ms > 1 ? left_ms : 1));
     curl_easy_setopt(e, CURLOPT_PRIVATE, r);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, r);
+    curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, c);
     curl_easy_setopt(e, CURLOPT_HEADERDATA, r);
     curl_easy_setopt(e, CURLOPT_WRITEDATA, r);
     if (addresses)
@@ -503,6 +536,7 @@ void client_free(struct client *c) {
     loop_timer_clear(c->loop, &c->ended_timer);
     while (c->sockets)
         drop_socket(c, c->sockets);
+    free(c->by_fd);
     resolver_free(c->resolver);
     free(c);
 }
