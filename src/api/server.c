@@ -290,7 +290,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     struct request *r = *context;
     if (!r)
         return MHD_NO;
-    switch (r->stage) {
+    switch (atomic_load(&r->stage)) {
     case REQUEST_NEW:
         r->stage = REQUEST_READING;
         if (!r->status)
@@ -328,7 +328,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
     *context = NULL;
 }
 
-static void log_library(void *arg, const char *format, va_list args) {
+__attribute__((format(printf, 2, 0))) static void log_library(void *arg, const char *format, va_list args) {
     (void)arg;
     char line[512];
     vsnprintf(line, sizeof line, format, args);
