@@ -1,0 +1,367 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "lanes/lanes.h"
+
+enum { NOW = 1000000, MARGIN_MS = 30000, CLAIMS = 64 };
+
+struct fixture {
+    struct tenant_budgets *tenants;
+    struct lanes *ls;
+    struct rng rng;
+    struct lane_claim claims[CLAIMS];
+    size_t n;
+};
+
+static void begin(struct fixture *f, uint32_t budget) {
+    *f = (struct fixture){0};
+    rng_seed(&f->rng, 1);
+    assert_int_equal(tenant_budgets_new(&f->tenants), 0);
+    assert_int_equal(lanes_new(f->tenants, budget, MARGIN_MS, NULL, &f->ls), 0);
+}
+
+static void end(struct fixture *f) {
+    lanes_free(f->ls);
+    tenant_budgets_free(f->tenants);
+}
+
+static struct subscription *make(uint32_t no, uint32_t tenant_no, enum tenant_tier tier, uint32_t cap) {
+    struct subscription *s = calloc(1, sizeof *s);
+    assert_non_null(s);
+    atomic_init(&s->refs, 1);
+    s->no = no;
+    s->tenant_no = tenant_no;
+    s->tier = tier;
+    policy_init(&s->policy);
+    s->policy.max_in_flight = cap;
+    return s;
+}
+
+static void put(struct fixture *f, struct subscription *s, int64_t now) {
+    assert_int_equal(lanes_put(f->ls, s, now), 0);
+    subscription_unref(s);
+}
+
+static void add(struct fixture *f, uint32_t no, uint32_t tenant_no, enum tenant_tier tier, uint32_t cap) {
+    put(f, make(no, tenant_no, tier, cap), NOW);
+    assert_true(lanes_due(f->ls, no, NOW, NOW));
+}
+
+/* Plans, and answers each claim in full: there is always more. Returns the tasks claimed. */
+static uint32_t run(struct fixture *f, int64_t now, size_t tasks_max) {
+    uint32_t tasks = 0;
+    f->n = lanes_plan(f->ls, now, f->claims, CLAIMS, tasks_max);
+    for (size_t i = 0; i < f->n; i++) {
+        f->claims[i].claimed = f->claims[i].limit;
+        f->claims[i].next_due_at = NOW;
+        tasks += f->claims[i].limit;
+        assert_false(lanes_claimed(f->ls, &f->claims[i], false, now));
+    }
+    return tasks;
+}
+
+static struct lane_news finish(struct fixture *f, uint32_t no, enum outcome_class class, uint64_t event,
+                               int64_t started_at, int64_t now) {
+    struct lane_outcome o = {.subscription_no = no,
+                             .event_key = event,
+                             .class = class,
+                             .started_at = started_at,
+                             .retry_after_ms = -1,
+                             .retry_due_at = class == OUTCOME_TRANSIENT || class == OUTCOME_BACKPRESSURE
+                                                 ? now + 5000
+                                                 : 0};
+    return lanes_ended(f->ls, &o, now, &f->rng);
+}
+
+static struct lane_stats stats(struct fixture *f, uint32_t no, int64_t now) {
+    struct lane_stats s;
+    lanes_stats(f->ls, no, now, &s);
+    assert_true(s.known);
+    return s;
+}
+
+static void test_cap_and_claim_fields(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_STANDARD, 3);
+    assert_int_equal(lanes_next_wake(f.ls, NOW), NOW);
+    assert_int_equal(run(&f, NOW, 100), 3);
+    assert_int_equal(f.claims[0].lease_ms, POLICY_TIMEOUT_MS_DEFAULT + MARGIN_MS);
+    assert_int_equal(run(&f, NOW, 100), 0);
+    assert_int_equal(stats(&f, 1, NOW).waiting_on, LANE_WAIT_CONCURRENCY);
+    finish(&f, 1, OUTCOME_SUCCESS, 1, NOW, NOW);
+    assert_int_equal(run(&f, NOW, 100), 1);
+    end(&f);
+}
+
+static void test_budget_holds_over_all_lanes(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 40);
+    for (uint32_t no = 1; no <= 5; no++)
+        add(&f, no, no, (enum tenant_tier)(no % TIERS), 100);
+    uint32_t total = 0, got;
+    while ((got = run(&f, NOW, 1000)) > 0)
+        total += got;
+    assert_true(total <= 40);
+    assert_int_equal(lanes_in_flight(f.ls), total);
+    end(&f);
+}
+
+static void test_tier_shares_are_reserved(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_BULK, 1000);
+    while (run(&f, NOW, 1000) > 0)
+        ;
+    /* Premium's 20 and standard's 10 stay free. */
+    assert_int_equal(lanes_in_flight(f.ls), 70);
+    add(&f, 2, 2, TIER_PREMIUM, 1000);
+    while (run(&f, NOW, 1000) > 0)
+        ;
+    assert_int_equal(lanes_in_flight(f.ls), 90);
+    add(&f, 3, 3, TIER_STANDARD, 1000);
+    while (run(&f, NOW, 1000) > 0)
+        ;
+    assert_int_equal(lanes_in_flight(f.ls), 100);
+    end(&f);
+}
+
+static void test_no_tier_and_no_tenant_starves(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 1000000);
+    uint64_t got[5] = {0};
+    add(&f, 1, 1, TIER_PREMIUM, 10000);
+    add(&f, 2, 2, TIER_BULK, 10000);
+    add(&f, 3, 3, TIER_STANDARD, 10000);
+    add(&f, 4, 3, TIER_STANDARD, 10000);
+    for (int turn = 0; turn < 130; turn++) {
+        size_t n = lanes_plan(f.ls, NOW, f.claims, 1, LANE_CLAIM_MAX);
+        assert_int_equal(n, 1);
+        struct lane_claim *c = &f.claims[0];
+        c->claimed = c->limit;
+        c->next_due_at = NOW;
+        got[c->subscription_no] += c->claimed;
+        assert_false(lanes_claimed(f.ls, c, false, NOW));
+    }
+    /* 8 : 4 : 1, and a tenant's lanes take turns. */
+    assert_int_equal(got[1], 80 * LANE_CLAIM_MAX);
+    assert_int_equal(got[2], 10 * LANE_CLAIM_MAX);
+    assert_int_equal(got[3], 20 * LANE_CLAIM_MAX);
+    assert_int_equal(got[4], 20 * LANE_CLAIM_MAX);
+    end(&f);
+}
+
+static void test_backpressure_halves_once_and_rests(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_STANDARD, 8);
+    assert_int_equal(run(&f, NOW, 100), 8);
+    for (uint64_t i = 0; i < 8; i++)
+        finish(&f, 1, OUTCOME_BACKPRESSURE, i, NOW, NOW + 10);
+    assert_int_equal(stats(&f, 1, NOW + 10).concurrency, 4);
+    assert_int_equal(run(&f, NOW + 10, 100), 0);
+    assert_int_equal(stats(&f, 1, NOW + 10).waiting_on, LANE_WAIT_RATE_LIMIT);
+    assert_int_equal(lanes_next_wake(f.ls, NOW + 10), NOW + 5010);
+    assert_int_equal(run(&f, NOW + 5010, 100), 4);
+    end(&f);
+}
+
+static void test_breaker_opens_and_probes_alone(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_STANDARD, 10);
+    assert_int_equal(run(&f, NOW, 100), 10);
+    for (uint64_t i = 0; i < 10; i++)
+        finish(&f, 1, OUTCOME_TRANSIENT, i, NOW, NOW);
+    assert_string_equal(stats(&f, 1, NOW).breaker, "open");
+    assert_int_equal(run(&f, NOW + 3000, 100), 0);
+    int64_t probe = lanes_next_wake(f.ls, NOW + 3000);
+    assert_in_range(probe, NOW + 4000, NOW + 6000);
+    assert_int_equal(run(&f, probe, 100), 1);
+    assert_string_equal(stats(&f, 1, probe).breaker, "half_open");
+    assert_int_equal(run(&f, probe + 60000, 100), 0);
+    struct lane_expiry expiry;
+    assert_int_equal(lanes_expiries(f.ls, NOW + LANE_EXPIRE_EVERY_MS, &expiry, 1), 1);
+    assert_int_equal(expiry.subscription_no, 1);
+    /* It is back: its backlog starts slowly. */
+    finish(&f, 1, OUTCOME_SUCCESS, 1, probe, probe + 60000);
+    assert_int_equal(run(&f, probe + 60000, 100), 1);
+    end(&f);
+}
+
+static void test_an_empty_probe_leaves_the_breaker_open(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_STANDARD, 10);
+    run(&f, NOW, 100);
+    for (uint64_t i = 0; i < 10; i++)
+        finish(&f, 1, OUTCOME_TRANSIENT, i, NOW, NOW);
+    assert_int_equal(lanes_plan(f.ls, NOW + 6000, f.claims, CLAIMS, 100), 1);
+    f.claims[0].next_due_at = INT64_MAX;
+    lanes_claimed(f.ls, &f.claims[0], false, NOW + 6000);
+    assert_string_equal(stats(&f, 1, NOW + 6000).breaker, "open");
+    lanes_due(f.ls, 1, NOW + 6001, NOW + 6001);
+    assert_int_equal(run(&f, NOW + 6001, 100), 1);
+    struct lane_outcome o = {.subscription_no = 1, .not_sent = true, .retry_after_ms = -1};
+    lanes_ended(f.ls, &o, NOW + 6002, &f.rng);
+    assert_int_equal(run(&f, NOW + 6002, 100), 1);
+    end(&f);
+}
+
+static void test_paused_and_disabled_send_nothing(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_STANDARD, 10);
+    for (int i = 0; i < 2; i++) {
+        struct subscription *s = make(1, 1, TIER_STANDARD, 10);
+        s->status = i ? SUBSCRIPTION_DISABLED : SUBSCRIPTION_PAUSED;
+        put(&f, s, NOW);
+        assert_int_equal(run(&f, NOW, 100), 0);
+        assert_int_equal(stats(&f, 1, NOW).waiting_on, i ? LANE_WAIT_NONE : LANE_WAIT_PAUSED);
+        /* While paused nothing expires. */
+        struct lane_expiry e;
+        assert_int_equal(lanes_expiries(f.ls, NOW + LANE_EXPIRE_EVERY_MS, &e, 1), i);
+    }
+    put(&f, make(1, 1, TIER_STANDARD, 10), NOW);
+    assert_int_equal(run(&f, NOW, 100), 1);
+    end(&f);
+}
+
+static void test_tenant_cap(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    struct tenant_limits limits = {.max_in_flight = 5};
+    assert_int_equal(tenant_budgets_put(f.tenants, 1, &limits), 0);
+    add(&f, 1, 1, TIER_STANDARD, 4);
+    add(&f, 2, 1, TIER_STANDARD, 4);
+    assert_int_equal(run(&f, NOW, 100), 5);
+    assert_int_equal(run(&f, NOW, 100), 0);
+    assert_int_equal(stats(&f, 1, NOW).in_flight + stats(&f, 2, NOW).in_flight, 5);
+    finish(&f, 1, OUTCOME_SUCCESS, 1, NOW, NOW);
+    assert_int_equal(run(&f, NOW + LANE_TENANT_POLL_MS, 100), 1);
+    end(&f);
+}
+
+static void test_rate_limit(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    struct subscription *s = make(1, 1, TIER_STANDARD, 50);
+    s->policy.rate_per_second = 10;
+    s->policy.rate_burst = 2;
+    put(&f, s, NOW);
+    lanes_due(f.ls, 1, NOW, NOW);
+    assert_int_equal(run(&f, NOW, 100), 2);
+    assert_int_equal(run(&f, NOW, 100), 0);
+    assert_int_equal(stats(&f, 1, NOW).waiting_on, LANE_WAIT_RATE_LIMIT);
+    int64_t wake = lanes_next_wake(f.ls, NOW);
+    assert_in_range(wake, NOW + 100, NOW + 101);
+    /* What a claim did not use is given back. */
+    assert_int_equal(lanes_plan(f.ls, wake, f.claims, CLAIMS, 100), 1);
+    f.claims[0].next_due_at = NOW;
+    lanes_claimed(f.ls, &f.claims[0], false, wake);
+    assert_int_equal(run(&f, wake, 100), 1);
+    end(&f);
+}
+
+static void test_notice_during_a_claim_is_kept(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_STANDARD, 10);
+    assert_int_equal(lanes_plan(f.ls, NOW, f.claims, CLAIMS, 100), 1);
+    assert_int_equal(lanes_next_wake(f.ls, NOW), INT64_MAX);
+    lanes_due(f.ls, 1, NOW + 5, NOW);
+    f.claims[0].next_due_at = INT64_MAX;
+    lanes_claimed(f.ls, &f.claims[0], false, NOW + 1);
+    assert_int_equal(lanes_next_wake(f.ls, NOW + 1), NOW + 5);
+    assert_int_equal(run(&f, NOW + 5, 100), 10);
+    end(&f);
+}
+
+static void test_failed_claim_is_asked_again(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_STANDARD, 10);
+    assert_int_equal(lanes_plan(f.ls, NOW, f.claims, CLAIMS, 100), 1);
+    lanes_claimed(f.ls, &f.claims[0], true, NOW);
+    assert_int_equal(lanes_in_flight(f.ls), 0);
+    int64_t wake = lanes_next_wake(f.ls, NOW);
+    assert_in_range(wake, NOW + 1, NOW + 1000);
+    assert_int_equal(run(&f, wake, 100), 10);
+    end(&f);
+}
+
+static void test_removal_waits_for_what_is_under_way(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_STANDARD, 2);
+    assert_int_equal(run(&f, NOW, 100), 2);
+    assert_false(lanes_remove(f.ls, 1));
+    assert_false(finish(&f, 1, OUTCOME_SUCCESS, 1, NOW, NOW).removed);
+    assert_int_equal(run(&f, NOW, 100), 0);
+    assert_true(finish(&f, 1, OUTCOME_SUCCESS, 2, NOW, NOW).removed);
+    assert_null(lanes_subscription(f.ls, 1));
+    assert_false(lanes_due(f.ls, 1, NOW, NOW));
+    add(&f, 2, 1, TIER_STANDARD, 2);
+    assert_int_equal(lanes_plan(f.ls, NOW, f.claims, CLAIMS, 100), 1);
+    assert_false(lanes_remove(f.ls, 2));
+    f.claims[0].next_due_at = INT64_MAX;
+    assert_true(lanes_claimed(f.ls, &f.claims[0], false, NOW));
+    assert_true(lanes_remove(f.ls, 2));
+    end(&f);
+}
+
+static void test_health_is_told(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    struct subscription *s = make(1, 1, TIER_STANDARD, 3);
+    s->policy.disable_after_seconds = 3600;
+    put(&f, s, NOW);
+    lanes_due(f.ls, 1, NOW, NOW);
+    assert_int_equal(run(&f, NOW, 100), 3);
+    assert_false(finish(&f, 1, OUTCOME_TRANSIENT, 1, NOW, NOW).failing);
+    struct lane_news news = finish(&f, 1, OUTCOME_TRANSIENT, 1, NOW, NOW + 60000);
+    assert_true(news.failing && !news.exhausted);
+    assert_int_equal(news.failing_since, NOW);
+    assert_true(finish(&f, 1, OUTCOME_TRANSIENT, 1, NOW, NOW + 3600000).exhausted);
+    assert_int_equal(run(&f, NOW + 3600000, 100), 3);
+    assert_true(finish(&f, 1, OUTCOME_SUCCESS, 1, NOW, NOW + 3600000).recovered);
+    end(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cap_and_claim_fields),
+        cmocka_unit_test(test_budget_holds_over_all_lanes),
+        cmocka_unit_test(test_tier_shares_are_reserved),
+        cmocka_unit_test(test_no_tier_and_no_tenant_starves),
+        cmocka_unit_test(test_backpressure_halves_once_and_rests),
+        cmocka_unit_test(test_breaker_opens_and_probes_alone),
+        cmocka_unit_test(test_an_empty_probe_leaves_the_breaker_open),
+        cmocka_unit_test(test_paused_and_disabled_send_nothing),
+        cmocka_unit_test(test_tenant_cap),
+        cmocka_unit_test(test_rate_limit),
+        cmocka_unit_test(test_notice_during_a_claim_is_kept),
+        cmocka_unit_test(test_failed_claim_is_asked_again),
+        cmocka_unit_test(test_removal_waits_for_what_is_under_way),
+        cmocka_unit_test(test_health_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
