@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "api/query.h"
+#include "core/id.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -131,13 +132,28 @@ static struct query_param given(const char *cursor) {
     return (struct query_param){.name = "cursor", .value = slice_of(cursor)};
 }
 
+/* Positions are keys of ids: others were made by somebody else. */
+static void test_cursor_out_of_range(void **state) {
+    struct fixture *f = *state;
+    const uint64_t numbers[] = {0, ID_KEY_MAX + 1, UINT64_C(1) << 63, UINT64_MAX};
+    for (size_t i = 0; i < COUNT(numbers); i++) {
+        char text[CURSOR_TEXT_SIZE];
+        uint64_t back = 7;
+        f->errors.n = f->errors.dropped = 0;
+        cursor_format('d', &numbers[i], 1, text);
+        struct query_param p = given(text);
+        assert_false(query_cursor(&p, 'd', &back, 1, &f->errors));
+        assert_int_equal(f->errors.n, 1);
+    }
+}
+
 static void test_cursor_comes_back(void **state) {
     struct fixture *f = *state;
-    const uint64_t numbers[] = {0, 1, 4096, UINT64_C(1) << 60, UINT64_MAX};
+    const uint64_t numbers[] = {1, 4096, UINT64_C(1) << 59, ID_KEY_MAX};
     f->errors.n = f->errors.dropped = 0;
     for (size_t i = 0; i < COUNT(numbers); i++) {
         char text[CURSOR_TEXT_SIZE];
-        uint64_t parts[2] = {numbers[i], ~numbers[i]}, back[2];
+        uint64_t parts[2] = {numbers[i], ID_KEY_MAX - numbers[i] + 1}, back[2];
         for (size_t n = 1; n <= 2; n++) {
             cursor_format('d', parts, n, text);
             assert_int_equal(strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"),
@@ -178,6 +194,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(test_time, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cursor_comes_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_cursor_out_of_range, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cursor_of_another_list, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
