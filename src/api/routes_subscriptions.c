@@ -328,7 +328,7 @@ static int write_change(struct request *r, struct store *s, struct subscription_
     record->doc = slice_of(text);
     /* What matched at publish is delivered: pending jobs come first. */
     int e = differs(stored, doc, "event_types") || differs(stored, doc, "status")
-                ? fanout_settle_jobs_for(r->o->fanout, s, p->no)
+                ? fanout_settle_jobs_for(r->o->fanout, s, p->no, r->now)
                 : 0;
     if (e == 0)
         e = store_update_subscription(s, record);
@@ -417,7 +417,7 @@ struct deletion {
 static int delete_it(struct writer_job *job, struct store *s) {
     struct deletion *d = (struct deletion *)job;
     /* What matched at publish becomes a delivery, for the dead-letter queue to tell of. */
-    int e = fanout_settle_jobs_for(d->r->o->fanout, s, d->no);
+    int e = fanout_settle_jobs_for(d->r->o->fanout, s, d->no, d->r->now);
     if (e == 0)
         e = store_delete_subscription(s, d->no, d->r->now);
     if (e == 0)

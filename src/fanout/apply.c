@@ -41,7 +41,7 @@ int disable_subscription(const struct apply_context *c, uint32_t subscription_no
     r = with_status(record.doc, subscription_status_name(SUBSCRIPTION_DISABLED), &doc);
     /* What matched at publish is delivered, or kept for the endpoint's return: pending jobs come first. */
     if (r == 0)
-        r = fanout_settle_jobs_for(c->fanout, c->store, subscription_no);
+        r = fanout_settle_jobs_for(c->fanout, c->store, subscription_no, now);
     if (r < 0)
         return r;
     record.status = SUBSCRIPTION_DISABLED;

@@ -81,14 +81,22 @@ static int64_t order_of(const struct event_record *e) {
     return e->deliver_at > created_at ? e->deliver_at : created_at;
 }
 
-static struct new_delivery delivery_for(const struct event_record *e, const struct subscription *s,
-                                        bool test) {
+/* The clock may have been set back since the event's id was taken, whose time only goes forward: then it is
+ * due all the same. */
+static int64_t due_of(const struct event_record *e, int64_t now) {
+    int64_t order_at = order_of(e);
+    return e->deliver_at < order_at && order_at > now ? now : order_at;
+}
+
+static struct new_delivery delivery_for(const struct event_record *e, const struct subscription *s, bool test,
+                                        int64_t now) {
     return (struct new_delivery){
         .event_key = e->id.key,
         .subscription_no = s->no,
         .tenant_no = e->tenant_no,
         .lane_key = subscription_lane_key(s->ordering, e->ordering_key),
         .order_at = order_of(e),
+        .due_at = due_of(e, now),
         .test = test,
     };
 }
@@ -100,7 +108,7 @@ static int insert(struct fanout *f, struct store *st, const struct new_delivery 
     if (r < 0 || n == 0)
         return r;
     for (size_t i = 0; i < n && r == 0; i++)
-        r = note(f, d[i].subscription_no, d[i].order_at);
+        r = note(f, d[i].subscription_no, d[i].due_at);
     *deliveries += (uint32_t)made;
     metrics_gauge_add(f->metrics, METRIC_DELIVERIES_PENDING, (int64_t)made);
     return r;
@@ -108,15 +116,15 @@ static int insert(struct fanout *f, struct store *st, const struct new_delivery 
 
 /* Makes deliveries for up to FANOUT_CHUNK subscriptions up to number `upper`; *cursor moves to the last one
  * looked at, or to `upper` when all are done. */
-static int expand_chunk(struct fanout *f, struct store *st, const struct event_record *e, uint32_t *cursor,
-                        uint32_t upper, uint32_t *deliveries) {
+static int expand_chunk(struct fanout *f, struct store *st, const struct event_record *e, int64_t now,
+                        uint32_t *cursor, uint32_t upper, uint32_t *deliveries) {
     struct new_delivery chunk[FANOUT_CHUNK];
     size_t n = 0;
     struct index_walk walk;
     index_match(f->index, e->tenant_no, e->type, *cursor, &walk);
     struct subscription *s = NULL;
     while (n < FANOUT_CHUNK && (s = index_walk_next(&walk)) && s->no <= upper)
-        chunk[n++] = delivery_for(e, s, false);
+        chunk[n++] = delivery_for(e, s, false, now);
     bool all = n < FANOUT_CHUNK;
     *cursor = all ? upper : chunk[n - 1].subscription_no;
     return insert(f, st, chunk, n, deliveries);
@@ -133,14 +141,15 @@ static int start_job(struct fanout *f, struct store *st, struct event_record *e)
     return store_insert_job(st, &job);
 }
 
-int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uint32_t only_subscription) {
+int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uint32_t only_subscription,
+                 int64_t now) {
     e->deliveries = 0;
     e->has_job = false;
     if (only_subscription) {
         struct subscription *s = index_get(f->index, only_subscription);
         if (!s)
             return -ENOENT;
-        struct new_delivery d = delivery_for(e, s, true);
+        struct new_delivery d = delivery_for(e, s, true, now);
         return insert(f, st, &d, 1, &e->deliveries);
     }
     struct index_walk walk;
@@ -149,7 +158,7 @@ int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uin
         return start_job(f, st, e);
     uint32_t cursor = 0;
     while (cursor != UINT32_MAX) {
-        int r = expand_chunk(f, st, e, &cursor, UINT32_MAX, &e->deliveries);
+        int r = expand_chunk(f, st, e, now, &cursor, UINT32_MAX, &e->deliveries);
         if (r < 0)
             return r;
     }
@@ -167,12 +176,12 @@ static int next_job(struct fanout *f, struct store *st, struct fanout_job *ret) 
     return r < 0 ? r : (int)n;
 }
 
-static int advance(struct fanout *f, struct store *st, struct fanout_job *job) {
+static int advance(struct fanout *f, struct store *st, struct fanout_job *job, int64_t now) {
     struct event_record e;
     int r = store_get_event(st, job->event_key, &e);
     if (r < 0)
         return r;
-    r = expand_chunk(f, st, &e, &job->cursor, job->upper, &job->deliveries);
+    r = expand_chunk(f, st, &e, now, &job->cursor, job->upper, &job->deliveries);
     if (r < 0)
         return r;
     job->state = job->cursor >= job->upper ? FANOUT_DONE : FANOUT_EXPANDING;
@@ -195,25 +204,25 @@ int fanout_expand(struct fanout *f, struct store *st, int64_t now, bool *ret_mor
     }
     f->last_served = job.event_key;
     metrics_gauge_set(f->metrics, METRIC_FANOUT_LAG_MS, now - (int64_t)(job.event_key >> 12));
-    r = advance(f, st, &job);
+    r = advance(f, st, &job, now);
     if (r < 0)
         return r;
     *ret_more = true;
     return 0;
 }
 
-static int expand_for_one(struct fanout *f, struct store *st, struct fanout_job *job,
-                          struct subscription *s) {
+static int expand_for_one(struct fanout *f, struct store *st, struct fanout_job *job, struct subscription *s,
+                          int64_t now) {
     struct event_record e;
     int r = store_get_event(st, job->event_key, &e);
     if (r < 0 || !subscription_matches(s, e.type))
         return r;
-    struct new_delivery d = delivery_for(&e, s, false);
+    struct new_delivery d = delivery_for(&e, s, false, now);
     r = insert(f, st, &d, 1, &job->deliveries);
     return r < 0 ? r : store_update_job(st, job);
 }
 
-int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscription_no) {
+int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscription_no, int64_t now) {
     struct subscription *s = index_get(f->index, subscription_no);
     if (!s || (s->status != SUBSCRIPTION_ACTIVE && s->status != SUBSCRIPTION_PAUSED))
         return 0;
@@ -224,7 +233,7 @@ int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscrip
         for (size_t i = 0; r == 0 && i < n; i++) {
             after = jobs[i].event_key;
             if (jobs[i].tenant_no == s->tenant_no && jobs[i].cursor < s->no && s->no <= jobs[i].upper)
-                r = expand_for_one(f, st, &jobs[i], s);
+                r = expand_for_one(f, st, &jobs[i], s, now);
         }
         if (r < 0)
             return r;

@@ -25,12 +25,13 @@ uint32_t fanout_upper(const struct fanout *f);
 
 /* Call before a subscription's matching changes (types, status, deletion), in the same transaction: pending
  * jobs are expanded for it alone, so that what matched at publish is delivered. */
-int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscription_no) MUST_USE;
+int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscription_no,
+                           int64_t now) MUST_USE;
 
 /* In the event's transaction, before store_insert_events: makes its deliveries, or its job when they are many
  * (sets e->deliveries and e->has_job). only_subscription != 0: a test, to that subscription alone. */
-int fanout_event(struct fanout *f, struct store *st, struct event_record *e,
-                 uint32_t only_subscription) MUST_USE;
+int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uint32_t only_subscription,
+                 int64_t now) MUST_USE;
 
 /* Expands the next chunk of the job whose turn it is (jobs take turns). *ret_more: there is more to do. Jobs
  * that a stop left behind are found by themselves: call it once at start. */

@@ -116,7 +116,7 @@ static int accept_event(struct ingest_request *q, struct ingest_event *e, struct
         .body = blob_slice(e->envelope),
         .data_size = (uint32_t)p->data.n,
     };
-    int r = fanout_event(o->fanout, st, &record, q->only_subscription);
+    int r = fanout_event(o->fanout, st, &record, q->only_subscription, q->submitted_at);
     if (r == 0)
         r = store_insert_events(st, &record, 1);
     if (r == 0 && p->idempotency_key.p)
@@ -179,6 +179,7 @@ int ingest_submit(struct ingest *i, struct ingest_request *r, int64_t now) {
     for (size_t k = 0; k < r->n; k++)
         r->events[k].envelope = NULL;
     r->ingest = i;
+    r->submitted_at = now;
     r->duplicate = false;
     r->job = (struct writer_job){.run = accept_request, .done = request_done};
     int err = prepare(i, r, now);

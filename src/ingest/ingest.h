@@ -50,6 +50,7 @@ struct ingest_request {
     /* private */
     struct writer_job job;
     struct ingest *ingest;
+    int64_t submitted_at;
 };
 
 /* Takes the request over until done. -EAGAIN: the queue is full (503); -ESHUTDOWN; -ENOMEM. With an error

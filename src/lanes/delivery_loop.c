@@ -239,6 +239,9 @@ static void settled(struct delivery_loop *d, struct attempt *a, const struct set
         metrics_delivery_closed(d->o.metrics, s->to, s->reason);
         metrics_observe(d->o.metrics, METRIC_ATTEMPTS_PER_DELIVERY, s->number);
     }
+    /* A claim that ran before this settle did not find the retry: told again, it is not forgotten. */
+    if (!s->stale && s->to == DELIVERY_RETRY)
+        lanes_due(d->lanes, s->subscription_no, s->due_at, now);
     if (s->released_due_at)
         lanes_due(d->lanes, s->subscription_no, s->released_due_at, now);
     return_attempt(d, a);

@@ -223,6 +223,10 @@ static int join_group(struct lanes *ls, struct lane *l, const struct subscriptio
         uint32_t held = l->in_flight + l->claiming;
         ls->in_flight[l->group->tier] -= held;
         ls->in_flight[g->tier] += held;
+        if (ls->metrics) {
+            metrics_in_flight(ls->metrics, l->group->tier, -(int64_t)held);
+            metrics_in_flight(ls->metrics, g->tier, held);
+        }
         leave_group(ls, l);
     }
     l->group = g;

@@ -154,6 +154,7 @@ struct new_delivery {
     uint32_t subscription_no, tenant_no;
     uint64_t lane_key; /* 0: unordered */
     int64_t order_at;  /* max(created_at, deliver_at) */
+    int64_t due_at;    /* when it may be claimed; 0: at order_at */
     bool test;         /* made by the test route: its trigger says so */
 };
 /* *ret_made counts those that did not exist before. */

@@ -50,6 +50,20 @@ static void test_longest_due_first_and_no_more_than_the_limit(void **state) {
     }
 }
 
+/* The clock was set back: the order lies ahead of it, and the delivery is due all the same. */
+static void test_due_before_its_place_in_the_order(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
+    struct new_delivery d = {
+        .subscription_no = sub, .tenant_no = tenant, .order_at = f->now + HOUR_MS, .due_at = f->now};
+    size_t made;
+    begin(f);
+    d.event_key = make_event(f, tenant, (struct event_spec){.at = f->now + HOUR_MS}).key;
+    assert_int_equal(store_insert_deliveries(f->store, &d, 1, &made), 0);
+    commit(f);
+    assert_true(claim_one(f, tenant, sub).event_key == d.event_key);
+}
+
 static void test_what_is_not_due_waits(void **state) {
     struct fixture *f = *state;
     uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
@@ -289,6 +303,7 @@ int main(void) {
         STORE_TEST(test_task_tells_what_an_attempt_needs),
         STORE_TEST(test_task_is_given_out_once),
         STORE_TEST(test_longest_due_first_and_no_more_than_the_limit),
+        STORE_TEST(test_due_before_its_place_in_the_order),
         STORE_TEST(test_what_is_not_due_waits),
         STORE_TEST(test_lanes_have_their_own),
         STORE_TEST(test_triggers),

@@ -119,7 +119,7 @@ static int insert_delivery(struct store *s, const struct new_delivery *d, size_t
     bind_int(st, 1, (int64_t)d->event_key);
     bind_int(st, 2, d->subscription_no);
     bind_int(st, 3, d->tenant_no);
-    bind_time(st, 4, blocked ? 0 : d->order_at);
+    bind_time(st, 4, blocked ? 0 : d->due_at ? d->due_at : d->order_at);
     bind_time(st, 5, (int64_t)d->lane_key);
     bind_int(st, 6, d->order_at);
     bind_int(st, 7, d->test);

@@ -5,6 +5,8 @@
 
 #include <cmocka.h>
 
+#include <string.h>
+
 #include "lanes/lanes.h"
 
 enum { NOW = 1000000, MARGIN_MS = 30000, CLAIMS = 64 };
@@ -66,14 +68,13 @@ static uint32_t run(struct fixture *f, int64_t now, size_t tasks_max) {
 
 static struct lane_news finish(struct fixture *f, uint32_t no, enum outcome_class class, uint64_t event,
                                int64_t started_at, int64_t now) {
-    struct lane_outcome o = {.subscription_no = no,
-                             .event_key = event,
-                             .class = class,
-                             .started_at = started_at,
-                             .retry_after_ms = -1,
-                             .retry_due_at = class == OUTCOME_TRANSIENT || class == OUTCOME_BACKPRESSURE
-                                                 ? now + 5000
-                                                 : 0};
+    struct lane_outcome o = {
+        .subscription_no = no,
+        .event_key = event,
+        .class = class,
+        .started_at = started_at,
+        .retry_after_ms = -1,
+        .retry_due_at = class == OUTCOME_TRANSIENT || class == OUTCOME_BACKPRESSURE ? now + 5000 : 0};
     return lanes_ended(f->ls, &o, now, &f->rng);
 }
 
@@ -191,7 +192,7 @@ static void test_breaker_opens_and_probes_alone(void **state) {
     assert_string_equal(stats(&f, 1, probe).breaker, "half_open");
     assert_int_equal(run(&f, probe + 60000, 100), 0);
     struct lane_expiry expiry;
-    assert_int_equal(lanes_expiries(f.ls, NOW + LANE_EXPIRE_EVERY_MS, &expiry, 1), 1);
+    assert_int_equal(lanes_expiries(f.ls, probe + LANE_EXPIRE_EVERY_MS, &expiry, 1), 1);
     assert_int_equal(expiry.subscription_no, 1);
     /* It is back: its backlog starts slowly. */
     finish(&f, 1, OUTCOME_SUCCESS, 1, probe, probe + 60000);
@@ -346,6 +347,35 @@ static void test_health_is_told(void **state) {
     end(&f);
 }
 
+static void assert_metric(struct metrics *m, const char *line) {
+    struct buf out = {0};
+    metrics_render(m, &out);
+    assert_true(buf_ok(&out));
+    assert_non_null(strstr(out.p, line));
+    buf_free(&out);
+}
+
+static void test_a_new_tier_takes_its_places_along(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    lanes_free(f.ls);
+    struct metrics *m = metrics_new();
+    assert_non_null(m);
+    assert_int_equal(lanes_new(f.tenants, 100, MARGIN_MS, m, &f.ls), 0);
+    add(&f, 1, 1, TIER_BULK, 2);
+    assert_int_equal(run(&f, NOW, 100), 2);
+    assert_metric(m, "{tier=\"bulk\"} 2\n");
+    put(&f, make(1, 1, TIER_PREMIUM, 2), NOW);
+    assert_metric(m, "{tier=\"bulk\"} 0\n");
+    assert_metric(m, "{tier=\"premium\"} 2\n");
+    finish(&f, 1, OUTCOME_SUCCESS, 1, NOW, NOW);
+    finish(&f, 1, OUTCOME_SUCCESS, 2, NOW, NOW);
+    assert_metric(m, "{tier=\"premium\"} 0\n");
+    end(&f);
+    metrics_free(m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cap_and_claim_fields),
@@ -362,6 +392,7 @@ int main(void) {
         cmocka_unit_test(test_failed_claim_is_asked_again),
         cmocka_unit_test(test_removal_waits_for_what_is_under_way),
         cmocka_unit_test(test_health_is_told),
+        cmocka_unit_test(test_a_new_tier_takes_its_places_along),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
