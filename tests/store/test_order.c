@@ -88,6 +88,22 @@ static void test_what_is_not_due_yet_blocks_nobody(void **state) {
     assert_true(claim_one(f, tenant, sub).event_key == later.key);
 }
 
+/* It was published before, but commits only when the one after it is under way. */
+static void test_late_comer_waits_for_what_is_under_way(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
+    struct id second = publish_ordered(f, tenant, sub, 7);
+    struct task t = claim_one(f, tenant, sub);
+    assert_true(t.event_key == second.key);
+    begin(f);
+    struct id first = make_event(f, tenant, (struct event_spec){.at = f->now - 10});
+    make_ordered(f, first, tenant, sub, 7);
+    commit(f);
+    assert_int_equal(claim(f, lane_of(tenant, sub, 9)).n, 0);
+    assert_true(settle(f, outcome_of(f, &t, DELIVERY_DELIVERED, 200)).released_due_at != 0);
+    assert_true(claim_one(f, tenant, sub).event_key == first.key);
+}
+
 static void test_publish_order_of_one_moment(void **state) {
     struct fixture *f = *state;
     enum { BATCH = 20 };
@@ -366,6 +382,7 @@ int main(void) {
         STORE_TEST(test_head_that_is_tried_again_holds_the_others),
         STORE_TEST(test_expired_head_releases_the_next),
         STORE_TEST(test_what_is_not_due_yet_blocks_nobody),
+        STORE_TEST(test_late_comer_waits_for_what_is_under_way),
         STORE_TEST(test_publish_order_of_one_moment),
         STORE_TEST(test_lost_lease_keeps_the_order),
         STORE_TEST(test_replay_is_serialised_with_its_key),

@@ -156,6 +156,25 @@ struct claiming {
 
 enum progress { PROGRESS_CLAIMED, PROGRESS_MOVED, PROGRESS_WAITS };
 
+/* 1 while another of this lane key is under way. That one was the first when it was claimed; what commits
+ * late may stand before it now, but not much can. */
+static int lane_key_busy(struct connection *c, uint32_t subscription_no, uint64_t lane_key) {
+    sqlite3_stmt *st =
+        connection_prepare(c, "SELECT state FROM deliveries WHERE subscription=? AND lane_key=?"
+                              " ORDER BY order_at, event LIMIT ?");
+    bind_int(st, 1, subscription_no);
+    bind_int(st, 2, (int64_t)lane_key);
+    bind_int(st, 3, CANDIDATES_A_ROUND);
+    int r;
+    while ((r = statement_next(c, st)) > 0) {
+        if (column_int(st, 0) != DELIVERY_ATTEMPTING)
+            continue;
+        statement_done(st);
+        return 1;
+    }
+    return r;
+}
+
 static int consider_ordered(struct claiming *k, const struct lane_claim *lane, const struct candidate *d,
                             enum progress *ret) {
     const struct waiting_delivery *w = &d->waiting;
@@ -165,6 +184,8 @@ static int consider_ordered(struct claiming *k, const struct lane_claim *lane, c
         return r < 0 ? r : 1;
     }
     r = lane_key_blocked(k->c, w->subscription_no, w->lane_key, d->order_at, w->event_key);
+    if (r == 0)
+        r = lane_key_busy(k->c, w->subscription_no, w->lane_key);
     if (r <= 0)
         return r;
     *ret = PROGRESS_MOVED;
