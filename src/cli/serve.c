@@ -366,6 +366,18 @@ static void stop(struct server *s) {
     explicit_bzero(s->admin_key, sizeof s->admin_key);
 }
 
+/* Where the hints would have `posthorn receive` listen; 0 when deliveries may not go there. */
+static uint16_t receiver_port(const struct server *s) {
+    enum { PORT = 8485 };
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(PORT)};
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const char *reason;
+    return s->c->allow_http &&
+                   address_judge_endpoint(&s->addresses, (const struct sockaddr *)&a, &reason) == 0
+               ? PORT
+               : 0;
+}
+
 static void say_ready(struct server *s, const struct serve_hooks *hooks) {
     log_info("ready", log_str("url", s->base_url), log_str("version", POSTHORN_VERSION),
              log_str("data", s->c->data));
@@ -376,11 +388,14 @@ static void say_ready(struct server *s, const struct serve_hooks *hooks) {
         hooks->ready(hooks->arg, s->base_url, s->admin_key);
         return;
     }
+    if (s->c->log_json) /* a program reads stderr */
+        return;
     _cleanup_buf_ struct buf hints = {0};
     _cleanup_buf_ struct buf key = {0};
-    buf_addf(&key, s->c->admin_key ? "$POSTHORN_ADMIN_KEY" : "$(cat %s/admin.key)", s->c->data);
-    hints_first_steps(&hints, s->base_url, key.p, "http://127.0.0.1:8485/");
-    if (buf_ok(&hints))
+    hints_key(&key, s->c->data, s->c->admin_key != NULL);
+    if (buf_ok(&key))
+        hints_first_steps(&hints, s->base_url, key.p, receiver_port(s));
+    if (buf_ok(&hints) && hints.n)
         fputs(hints.p, stderr);
 }
 
