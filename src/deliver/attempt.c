@@ -4,11 +4,9 @@
 
 #include "base/log.h"
 
-static const char content_type_json[] = "content-type: application/json";
-static const char content_type_cloudevents[] = "content-type: application/cloudevents+json";
-
-static const char *content_type_line(const struct attempt *a) {
-    return a->subscription->format == FORMAT_CLOUDEVENTS ? content_type_cloudevents : content_type_json;
+static const char *content_type(const struct attempt *a) {
+    return a->subscription->format == FORMAT_CLOUDEVENTS ? "application/cloudevents+json"
+                                                         : "application/json";
 }
 
 /* ---- the body ---- */
@@ -66,7 +64,6 @@ static int add_signatures(struct attempt *a, const char *delivery_id, struct sli
     buf_add_str(&a->lines, "webhook-signature: ");
     a->signature_at = a->lines.n;
     int64_t timestamp = a->started_at / 1000;
-    bool any = false;
     for (uint16_t i = 0; i < a->subscription->keys_n; i++) {
         const struct signing_key *key = &a->subscription->keys[i];
         char text[SIGNATURE_TEXT_SIZE];
@@ -75,67 +72,34 @@ static int add_signatures(struct attempt *a, const char *delivery_id, struct sli
         int r = signer_sign(a->context->signer, key, slice_of(delivery_id), timestamp, body, text);
         if (r < 0)
             return r;
-        if (any)
+        if (a->lines.n > a->signature_at)
             buf_add_char(&a->lines, ' ');
         buf_add_str(&a->lines, text);
-        any = true;
     }
-    buf_add_char(&a->lines, '\0');
-    return any ? 0 : -ENOKEY;
-}
-
-/* The subscriber's own headers stand as "Name: value\r\n…". */
-static void add_own_headers(struct attempt *a) {
-    struct slice rest = slice_of(a->subscription->headers);
-    while (rest.n) {
-        const char *end = memchr(rest.p, '\r', rest.n);
-        CHECK(end && end[1] == '\n');
-        struct slice line = {rest.p, (size_t)(end - rest.p)};
-        /* libcurl takes "Name:" for a header to leave out; one without a value is written "Name;". */
-        if (line.n >= 2 && memcmp(line.p + line.n - 2, ": ", 2) == 0 &&
-            memchr(line.p, ':', line.n) == line.p + line.n - 2)
-            buf_addf(&a->lines, "%.*s;", (int)line.n - 2, line.p);
-        else
-            buf_add_slice(&a->lines, line);
-        buf_add_char(&a->lines, '\0');
-        rest.n -= (size_t)(end - rest.p) + 2;
-        rest.p = end + 2;
-    }
+    a->signature_n = a->lines.n - a->signature_at;
+    buf_add_str(&a->lines, "\r\n");
+    return a->signature_n ? 0 : -ENOKEY;
 }
 
 static int build_headers(struct attempt *a, struct slice body) {
-    char delivery_id[ID_TEXT_SIZE];
+    char delivery_id[ID_TEXT_SIZE], event_id[ID_TEXT_SIZE] = "";
     id_format(ID_DELIVERY, id_of_delivery(a->task.event_key, a->task.subscription_no), delivery_id);
-    buf_reset(&a->lines);
-    int r = add_signatures(a, delivery_id, body);
-    if (r < 0)
-        return r;
     /* The envelope begins with {"id":"evt_… : the id's text without looking the event up. */
-    char event_id[ID_TEXT_SIZE] = "";
     struct slice envelope = a->body.envelope ? blob_slice(a->body.envelope) : body;
     const char *at = memmem(envelope.p, envelope.n, "\"evt_", 5);
     if (at && (size_t)(at - envelope.p) + ID_TEXT_SIZE <= envelope.n)
         memcpy(event_id, at + 1, ID_TEXT_SIZE - 1);
+    buf_reset(&a->lines);
     buf_addf(&a->lines,
-             "webhook-id: %s%cwebhook-timestamp: %lld%cposthorn-event-id: %s%cposthorn-attempt: "
-             "%u%cuser-agent: %s%c",
-             delivery_id, 0, (long long)(a->started_at / 1000), 0, event_id, 0, a->task.number, 0,
-             a->context->user_agent, 0);
-    add_own_headers(a);
+             "content-type: %s\r\nuser-agent: %s\r\nwebhook-id: %s\r\nwebhook-timestamp: %lld\r\n"
+             "posthorn-event-id: %s\r\nposthorn-attempt: %u\r\n",
+             content_type(a), a->context->user_agent, delivery_id, (long long)(a->started_at / 1000),
+             event_id, a->task.number);
+    int r = add_signatures(a, delivery_id, body);
+    if (r < 0)
+        return r;
+    buf_add_slice(&a->lines, slice_of(a->subscription->headers));
     return buf_ok(&a->lines) ? 0 : -ENOMEM;
-}
-
-/* The lines as libcurl takes them; only now, since building them may have moved the buffer. */
-static void list_headers(struct attempt *a) {
-    struct client_request *r = &a->request;
-    r->header_lines_n = 0;
-    r->header_lines[r->header_lines_n++] = content_type_line(a);
-    r->header_lines[r->header_lines_n++] = "Expect:"; /* no waiting for 100 Continue */
-    r->header_lines[r->header_lines_n++] = "Accept:";
-    for (const char *p = a->lines.p, *end = p + a->lines.n; p < end; p += strlen(p) + 1) {
-        CHECK(r->header_lines_n < CLIENT_HEADER_LINES_MAX);
-        r->header_lines[r->header_lines_n++] = p;
-    }
 }
 
 /* ---- the course of an attempt ---- */
@@ -176,8 +140,8 @@ static int prepare(struct attempt *a) {
                   log_str("error", strerror(-r)), log_str("reason", reason));
         return r;
     }
-    list_headers(a);
     a->request.url = &a->url;
+    a->request.header_lines = buf_slice(&a->lines);
     a->request.body = body;
     return 0;
 }
@@ -215,14 +179,14 @@ struct attempt_record attempt_record_of(const struct attempt *a) {
         .trigger = a->task.trigger,
         .worker_no = a->context->worker_no,
         .url = slice_of(a->subscription->url),
-        .content_type = slice_of(content_type_line(a) + strlen("content-type: ")),
+        .content_type = slice_of(content_type(a)),
         .request_headers = slice_of(a->subscription->headers),
         .response_headers = r->headers.n ? buf_slice(&r->headers) : SLICE_NONE,
         .response_body = r->body_kept.n ? buf_slice(&r->body_kept) : SLICE_NONE,
         .has_hash = r->has_hash,
     };
-    if (a->lines.n > a->signature_at)
-        record.signature = slice_of(a->lines.p + a->signature_at);
+    if (a->signature_n)
+        record.signature = (struct slice){a->lines.p + a->signature_at, a->signature_n};
     memcpy(record.response_hash, r->body_hash, sizeof record.response_hash);
     return record;
 }

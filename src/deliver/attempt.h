@@ -32,8 +32,8 @@ struct attempt {
     struct url url;
     struct body body;
     struct buf built; /* a body that is not the envelope itself */
-    struct buf lines; /* the header lines, NUL-separated */
-    size_t signature_at;
+    struct buf lines; /* "Name: value\r\n…" */
+    size_t signature_at, signature_n;
     struct client_request request;
 
     /* the caller's */

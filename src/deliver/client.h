@@ -1,6 +1,6 @@
-/* The delivery HTTP client of one loop: libcurl's multi interface on the loop's epoll. Names are looked up by
- * the resolver, every address is judged before a connection and once more where the socket is opened,
- * redirects and proxies are off. */
+/* The delivery HTTP client of one loop. Names are looked up by the resolver, every address is judged before a
+ * connection and once more where the socket is opened, redirects and proxies are off. Plain http goes over a
+ * transport of our own, everything with TLS through libcurl. */
 #pragma once
 
 #include "base/loop.h"
@@ -15,7 +15,6 @@ enum {
     CLIENT_BODY_READ_MAX = 65536,    /* bytes that are read */
     CLIENT_HEADERS_KEPT_MAX = 8192,  /* bytes of response headers that are kept */
     CLIENT_HEADERS_READ_MAX = 65536, /* then the answer is cut off */
-    CLIENT_HEADER_LINES_MAX = 64,    /* of a request */
 };
 
 struct client_options {
@@ -33,8 +32,7 @@ struct client_request {
     /* in: all borrowed until done */
     const struct url *url;
     bool allow_http;
-    const char *header_lines[CLIENT_HEADER_LINES_MAX]; /* "Name: value" */
-    size_t header_lines_n;
+    struct slice header_lines; /* "Name: value\r\n…", without host and content-length */
     struct slice body;
     uint32_t timeout_ms; /* from now to the final status line, and the end of reading */
     void (*done)(struct client_request *r);
@@ -53,10 +51,10 @@ struct client_request {
     /* private */
     struct client *client;
     struct resolver_query query;
-    struct client_handle *handle;
+    void *transfer; /* the transport's, while it has the request */
+    struct evp_md_ctx_st *hash;
     int64_t started_us;
-    size_t headers_read, body_read;
-    bool blocked;
+    size_t body_read;
     struct client_request *prev, *next;
 };
 
