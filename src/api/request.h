@@ -18,6 +18,9 @@ enum scope {
     SCOPE_NONE = 0,   /* the route needs no key */
 };
 
+/* Of "events:write" and the like; SCOPE_NONE when there is none of that name. */
+uint32_t scope_named(struct slice name);
+
 enum { REQUEST_HEADERS_MAX = 3 };
 
 struct request {

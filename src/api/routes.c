@@ -7,6 +7,7 @@ static const struct route routes[] = {
     {"GET", "/readyz", SCOPE_NONE, route_readyz, BODY_NONE, false},
     {"GET", "/metrics", SCOPE_NONE, route_metrics, BODY_NONE, false},
     {"GET", "/", SCOPE_NONE, route_root, BODY_NONE, false},
+    {"GET", "/v1/openapi.json", SCOPE_NONE, route_openapi, BODY_NONE, false},
     {"POST", "/v1/tenants", SCOPE_ADMIN, route_create_tenant, BODY_JSON, false},
     {"GET", "/v1/tenants", SCOPE_ADMIN, route_list_tenants, BODY_NONE, false},
     {"GET", "/v1/tenants/{t}", SCOPE_ADMIN, route_get_tenant, BODY_NONE, true},
@@ -46,6 +47,10 @@ static const struct route routes[] = {
     {"DELETE", "/v1/keys/{id}", SCOPE_ADMIN, route_delete_key, BODY_NONE, false},
     {"GET", "/v1/audit", SCOPE_ADMIN, route_list_audit, BODY_NONE, false},
 };
+
+const struct route *routes_at(size_t i) {
+    return i < sizeof routes / sizeof routes[0] ? &routes[i] : NULL;
+}
 
 /* Up to the next slash; *at moves past it. */
 static struct slice next_part(const char **at) {

@@ -1,4 +1,4 @@
-/* The route table: one row a method and path. */
+/* The route table: one row a method and path, each an operation of openapi.json. */
 #pragma once
 
 #include "api/request.h"
@@ -13,6 +13,9 @@ struct route {
     /* The part of a tenant's key's reach: with TENANT_ROUTE the path's tenant must be the key's. */
     bool tenant_route;
 };
+
+/* Row i of the table, NULL past its end: for the tests that compare it with openapi.json. */
+const struct route *routes_at(size_t i);
 
 /* The route of r->path (still percent-encoded); fills r->id in, and *ret_tenant. NULL: ret_allow has the
  * methods that the path knows, "" when there is no such path. */
@@ -56,3 +59,6 @@ void route_healthz(struct request *r);
 void route_readyz(struct request *r);
 void route_metrics(struct request *r);
 void route_root(struct request *r);
+/* openapi.c */
+extern const char openapi_document[]; /* the text of openapi.json */
+void route_openapi(struct request *r);

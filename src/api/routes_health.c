@@ -33,6 +33,7 @@ void route_root(struct request *r) {
                 "  /healthz   alive\n"
                 "  /readyz    able to take events\n"
                 "  /metrics   Prometheus\n"
-                "  /v1/…      the API: tenants, subscriptions, events, deliveries, keys, audit\n");
+                "  /v1/…      the API: tenants, subscriptions, events, deliveries, keys, audit\n"
+                "  /v1/openapi.json   its description, OpenAPI 3.1\n");
     r->content_type = "text/plain; charset=utf-8";
 }

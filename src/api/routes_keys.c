@@ -67,7 +67,7 @@ static void free_creation(void *data) {
     free(c);
 }
 
-static uint32_t scope_named(struct slice name) {
+uint32_t scope_named(struct slice name) {
     for (size_t i = 0; i < SCOPES_N; i++)
         if (slice_eq(name, slice_of(scopes[i].name)))
             return scopes[i].scope;

@@ -1,19 +1,14 @@
 #include "store/schema/schema.h"
 
+#include "base/embed.h"
+
 /* Only so that the build sees that a .sql file has changed. */
 #if __has_include("store/schema/schema_stamp.h")
 #include "store/schema/schema_stamp.h"
 #endif
 
 /* SCHEMA_DIR is this folder's path, given by the build as a string literal. */
-#define EMBED(symbol, file)                                                                                  \
-    extern const char symbol[] __attribute__((visibility("hidden")));                                        \
-    __asm__(".pushsection .rodata\n"                                                                         \
-            ".globl " #symbol "\n"                                                                           \
-            ".hidden " #symbol "\n" #symbol ":\n"                                                            \
-            ".incbin \"" SCHEMA_DIR "/" file "\"\n"                                                          \
-            ".byte 0\n"                                                                                      \
-            ".popsection\n")
+#define EMBED(symbol, file) EMBED_FILE(symbol, SCHEMA_DIR "/" file)
 
 EMBED(sqlite_001_initial, "sqlite/001_initial.sql");
 

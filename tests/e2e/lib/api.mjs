@@ -13,8 +13,9 @@ let tenants = 0;
 export const QUICK = { timeout_ms: 5000, retry: { schedule_seconds: [0, 0, 1], jitter: 0 } };
 
 export class Api {
-  constructor(server, { key, agent = new http.Agent({ keepAlive: true, maxSockets: 64 }) } = {}) {
-    Object.assign(this, { server, key, agent });
+  /** openapi: the document that every answer is held against. */
+  constructor(server, { key, agent = new http.Agent({ keepAlive: true, maxSockets: 64 }), openapi = null } = {}) {
+    Object.assign(this, { server, key, agent, openapi });
   }
 
   /**
@@ -35,7 +36,9 @@ export class Api {
     for (const name of Object.keys(options.headers)) {
       if (options.headers[name] === undefined) delete options.headers[name];
     }
-    return exchange(this.server.url + path, options, raw);
+    const response = await exchange(this.server.url + path, options, raw);
+    this.openapi?.check(method, path, body, response);
+    return response;
   }
 
   /** The request, with the status asserted; answers the parsed body. */

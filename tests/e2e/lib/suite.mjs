@@ -3,6 +3,7 @@
 import { after, describe, it } from 'node:test';
 
 import { Api } from './api.mjs';
+import { OpenApi } from './openapi.mjs';
 import { startReceiver } from './receiver.mjs';
 import { Server } from './server.mjs';
 
@@ -10,7 +11,7 @@ const TEST_LIMIT_MS = 60_000;
 
 /**
  * suite('title', ({test}) => { test('what holds', async ({api, tenant, receiver, server}) => …) })
- * A failed test prints what the server said meanwhile. `concurrency` runs tests side by side: for those that mostly wait.
+ * Every answer is held against openapi.json. A failed test prints what the server said meanwhile. `concurrency` runs tests side by side: for those that mostly wait.
  */
 export function suite(title, define, { concurrency = 1, ...serverOptions } = {}) {
   describe(title, { concurrency }, () => {
@@ -24,6 +25,7 @@ export function suite(title, define, { concurrency = 1, ...serverOptions } = {})
         const server = await started();
         const since = server.log.length;
         const api = new Api(server);
+        api.openapi = await OpenApi.of(server, api);
         await scenario(server, since, async (receiver) => {
           const tenant = await api.createTenant();
           await body({ server, api, tenant, receiver });
