@@ -231,7 +231,7 @@ struct revocation {
 
 static int revoke_key(struct request *r, struct store *s) {
     const struct revocation *v = r->data;
-    int e = store_revoke_key(s, v->id, r->now);
+    int e = store_revoke_key(s, v->id, r->now, &r->tenant.no); /* the audit names it */
     if (e == -ENOENT)
         request_problem(r, 404, "There is no such key.");
     if (e < 0)
@@ -268,42 +268,30 @@ static json_t *text_json(struct slice s) {
 }
 
 static int list_audit(void *arg, uint64_t no, const struct audit_record *row) {
-    struct listing *l = arg;
-    struct tenant owner;
-    bool known = row->tenant_no && directory_tenant_by_no(l->directory, row->tenant_no, &owner);
     json_t *detail = row->detail.p ? json_loadb(row->detail.p, row->detail.n, JSON_DECODE_ANY, NULL) : NULL;
-    return page_add(&l->page, no,
-                    json_pack("{s:o, s:o, s:o, s:o, s:s?, s:o}", "at", control_time(row->at), "actor",
+    return page_add(arg, no,
+                    json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "at", control_time(row->at), "actor",
                               text_json(row->actor), "action", text_json(row->action), "object",
-                              text_json(row->object), "tenant_id", known ? owner.id : NULL, "detail",
+                              text_json(row->object), "tenant_id", text_json(row->tenant_id), "detail",
                               detail ? detail : json_null()));
-}
-
-/* 0: of all tenants. UINT32_MAX: of one that is not there, so of none. */
-static uint32_t tenant_filter(struct request *r, const struct query_param *p, struct field_errors *errors) {
-    struct tenant t;
-    if (!p->value.p)
-        return 0;
-    if (!tenant_id_valid(p->value))
-        field_error_add(errors, p->name, "must be the id of a tenant");
-    return directory_tenant(r->o->directory, p->value, &t) ? t.no : UINT32_MAX;
 }
 
 void route_list_audit(struct request *r) {
     struct field_errors errors = {0};
     struct query_param filter = {.name = "tenant_id"};
-    struct listing l = {.directory = r->o->directory};
+    struct page page;
     struct store_reader *reader;
-    if (!page_begin(r, 'u', &filter, 1, &errors, &l.page))
+    if (!page_begin(r, 'u', &filter, 1, &errors, &page))
         return;
-    uint32_t tenant_no = tenant_filter(r, &filter, &errors);
+    if (filter.value.p && !tenant_id_valid(filter.value))
+        field_error_add(&errors, filter.name, "must be the id of a tenant");
     if (field_errors_count(&errors)) {
         request_invalid(r, &errors);
-        page_drop(&l.page);
+        page_drop(&page);
     } else if (!(reader = request_reader(r))) {
-        page_drop(&l.page);
+        page_drop(&page);
     } else {
-        page_answer(r, &l.page,
-                    store_list_audit(reader, tenant_no, l.page.before, l.page.limit + 1, list_audit, &l));
+        page_answer(r, &page,
+                    store_list_audit(reader, filter.value, page.before, page.limit + 1, list_audit, &page));
     }
 }

@@ -96,7 +96,8 @@ struct key_record {
     int64_t created_at, expires_at, revoked_at;
 };
 int store_insert_key(struct store *s, const struct key_record *r) MUST_USE; /* -EEXIST: this hash is known */
-int store_revoke_key(struct store *s, struct id id, int64_t now) MUST_USE;  /* -ENOENT */
+/* *ret_tenant_no: whose it was, 0 for every tenant's. -ENOENT */
+int store_revoke_key(struct store *s, struct id id, int64_t now, uint32_t *ret_tenant_no) MUST_USE;
 
 struct audit_record {
     int64_t at;
@@ -104,7 +105,8 @@ struct audit_record {
     struct slice action; /* "subscription.update" … */
     struct slice object;
     uint32_t tenant_no;
-    struct slice detail; /* JSON, never a secret */
+    struct slice tenant_id; /* only when read; also that of a tenant that is gone; absent: none */
+    struct slice detail;    /* JSON, never a secret */
 };
 int store_insert_audit(struct store *s, const struct audit_record *r) MUST_USE;
 
@@ -327,8 +329,8 @@ int store_list_secrets(struct store_reader *r, uint32_t subscription_no, int64_t
                        void *arg) MUST_USE;
 /* Revoked ones too. */
 int store_list_keys(struct store_reader *r, size_t limit, key_row_fn fn, void *arg) MUST_USE;
-/* tenant_no 0: of all. before_no 0: from the newest. */
-int store_list_audit(struct store_reader *r, uint32_t tenant_no, uint64_t before_no, size_t limit,
+/* tenant_id: of all tenants that have or had this id; absent: of all. before_no 0: from the newest. */
+int store_list_audit(struct store_reader *r, struct slice tenant_id, uint64_t before_no, size_t limit,
                      audit_row_fn fn, void *arg) MUST_USE;
 
 struct event_row {

@@ -458,10 +458,12 @@ static void test_keys(void **state) {
     seen = 0;
     assert_int_equal(store_list_keys(f->reader, SIZE_MAX, see_key, &k), 0);
     assert_int_equal(seen, 1);
+    uint32_t tenant_no = 0;
     begin(f);
-    assert_int_equal(store_revoke_key(f->store, k.id, f->now + 4), 0);
-    assert_int_equal(store_revoke_key(f->store, k.id, f->now + 5), -ENOENT);
-    assert_int_equal(store_revoke_key(f->store, same_hash.id, f->now), -ENOENT);
+    assert_int_equal(store_revoke_key(f->store, k.id, f->now + 4, &tenant_no), 0);
+    assert_int_equal(tenant_no, 3);
+    assert_int_equal(store_revoke_key(f->store, k.id, f->now + 5, &tenant_no), -ENOENT);
+    assert_int_equal(store_revoke_key(f->store, same_hash.id, f->now, &tenant_no), -ENOENT);
     commit(f);
     k.revoked_at = f->now + 4;
     seen = 0;
@@ -472,22 +474,31 @@ static void test_keys(void **state) {
 struct audit_seen {
     char actions[ROWS_MAX];
     uint64_t last_no;
+    const char *tenant_id, *other_id; /* of the entry 'b' */
 };
 
 static int see_audit(void *arg, uint64_t no, const struct audit_record *row) {
     struct audit_seen *a = arg;
     assert_slice(row->actor, "system");
     assert_slice(row->object, "sub_1");
+    assert_slice(row->tenant_id, row->action.p[0] == 'b' ? a->other_id : a->tenant_id);
     assert_true(a->last_no == 0 || no < a->last_no);
     a->last_no = no;
     strncat(a->actions, row->action.p, row->action.n);
     return 0;
 }
 
+static char *name_of(struct fixture *f, uint32_t tenant_no) {
+    struct tenant_record t;
+    assert_int_equal(store_get_tenant(f->store, tenant_no, &t), 0);
+    return slice_dup(t.id);
+}
+
 static void test_audit(void **state) {
     struct fixture *f = *state;
     uint32_t tenant = make_tenant(f), other = make_tenant(f);
     begin(f);
+    _cleanup_free_ char *tenant_id = name_of(f, tenant), *other_id = name_of(f, other);
     for (char c = 'a'; c < 'f'; c++) {
         struct audit_record r = {.at = f->now,
                                  .actor = SLICE_LIT("system"),
@@ -498,14 +509,21 @@ static void test_audit(void **state) {
         assert_int_equal(store_insert_audit(f->store, &r), 0);
     }
     commit(f);
-    struct audit_seen a = {0};
-    assert_int_equal(store_list_audit(f->reader, tenant, 0, 2, see_audit, &a), 0);
+    struct audit_seen a = {.tenant_id = tenant_id, .other_id = other_id};
+    assert_int_equal(store_list_audit(f->reader, slice_of(tenant_id), 0, 2, see_audit, &a), 0);
     assert_string_equal(a.actions, "ed");
-    assert_int_equal(store_list_audit(f->reader, tenant, a.last_no, 9, see_audit, &a), 0);
+    assert_int_equal(store_list_audit(f->reader, slice_of(tenant_id), a.last_no, 9, see_audit, &a), 0);
     assert_string_equal(a.actions, "edca");
-    a = (struct audit_seen){0};
-    assert_int_equal(store_list_audit(f->reader, 0, 0, 5, see_audit, &a), 0);
+    /* A tenant that is gone keeps its name in the audit. */
+    begin(f);
+    assert_int_equal(store_delete_tenant(f->store, other, f->now), 0);
+    commit(f);
+    a = (struct audit_seen){.tenant_id = tenant_id, .other_id = other_id};
+    assert_int_equal(store_list_audit(f->reader, SLICE_NONE, 0, 5, see_audit, &a), 0);
     assert_string_equal(a.actions, "edcba");
+    a = (struct audit_seen){.other_id = other_id};
+    assert_int_equal(store_list_audit(f->reader, slice_of(other_id), 0, 5, see_audit, &a), 0);
+    assert_string_equal(a.actions, "b");
 }
 
 int main(void) {

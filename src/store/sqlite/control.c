@@ -271,13 +271,20 @@ int store_insert_key(struct store *s, const struct key_record *r) {
     return run_for(&s->writer, st, -EEXIST);
 }
 
-int store_revoke_key(struct store *s, struct id id, int64_t now) {
-    sqlite3_stmt *st = connection_prepare(
-        &s->writer, "UPDATE api_keys SET revoked_at=? WHERE key=? AND tail=? AND revoked_at IS NULL");
+int store_revoke_key(struct store *s, struct id id, int64_t now, uint32_t *ret_tenant_no) {
+    struct connection *c = &s->writer;
+    sqlite3_stmt *st =
+        connection_prepare(c, "UPDATE api_keys SET revoked_at=? WHERE key=? AND tail=? AND revoked_at IS NULL"
+                              " RETURNING tenant");
     bind_int(st, 1, now);
     bind_int(st, 2, (int64_t)id.key);
     bind_int(st, 3, (int64_t)id.tail);
-    return run_for(&s->writer, st, -ENOENT);
+    int r = statement_next(c, st);
+    if (r <= 0)
+        return r < 0 ? r : -ENOENT;
+    *ret_tenant_no = (uint32_t)column_int(st, 0);
+    statement_done(st);
+    return 0;
 }
 
 int store_insert_audit(struct store *s, const struct audit_record *r) {

@@ -157,14 +157,15 @@ int store_list_keys(struct store_reader *r, size_t limit, key_row_fn fn, void *a
     return e;
 }
 
-int store_list_audit(struct store_reader *r, uint32_t tenant_no, uint64_t before_no, size_t limit,
+int store_list_audit(struct store_reader *r, struct slice tenant_id, uint64_t before_no, size_t limit,
                      audit_row_fn fn, void *arg) {
     struct connection *c = &r->conn;
     sqlite3_stmt *st = connection_prepare(
-        c, "SELECT no, at, tenant, actor, action, object, detail FROM audit WHERE no<?1 AND (?2=0 OR"
-           " tenant=?2) ORDER BY no DESC LIMIT ?3");
+        c, "SELECT a.no, a.at, a.tenant, a.actor, a.action, a.object, a.detail, t.id FROM audit a"
+           " LEFT JOIN tenants t ON t.no=a.tenant WHERE a.no<?1 AND (?2 IS NULL OR t.id=?2)"
+           " ORDER BY a.no DESC LIMIT ?3");
     bind_int(st, 1, before_no ? (int64_t)before_no : INT64_MAX);
-    bind_int(st, 2, tenant_no);
+    bind_text(st, 2, tenant_id);
     bind_int(st, 3, limit_of(limit));
     int e;
     while ((e = statement_next(c, st)) > 0) {
@@ -175,6 +176,7 @@ int store_list_audit(struct store_reader *r, uint32_t tenant_no, uint64_t before
             .action = column_slice(st, 4),
             .object = column_slice(st, 5),
             .detail = column_slice(st, 6),
+            .tenant_id = column_slice(st, 7),
         };
         e = fn(arg, (uint64_t)column_int(st, 0), &row);
         if (e != 0) {
