@@ -9,13 +9,12 @@
  *       Publishes RATE events a second to 127.0.0.1:PORT, of the types bench.0 … in turn, each with 512 bytes
  *       of data that carry the moment it was due. Prints "due N acked N failed N p50_us N p99_us N max_us N":
  *       from the moment an event was due to its 202. */
-#include <arpa/inet.h>
+#include "http.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <netinet/tcp.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,107 +25,8 @@
 
 enum {
     DATA_BYTES = 512,
-    BUFFER_BYTES = 16384, /* of a request or an answer */
-    CONNECTIONS_MAX = 4096,
-    EVENTS_A_WAIT = 256,
     DRAIN_SECONDS = 30, /* how long answers are awaited after the last event */
 };
-
-#define SAMPLES_MAX 50000000 /* latencies kept; a run that brings more is too long */
-
-static void die(const char *what) {
-    fprintf(stderr, "pace: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-static int64_t now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-/* ---- latencies ---- */
-
-struct samples {
-    uint32_t *us;
-    size_t n, cap;
-};
-
-static void sample_add(struct samples *s, int64_t us) {
-    if (s->n == s->cap) {
-        s->cap = s->cap ? s->cap * 2 : 1 << 16;
-        if (s->cap > SAMPLES_MAX)
-            s->cap = SAMPLES_MAX;
-        if (s->n == s->cap || !(s->us = realloc(s->us, s->cap * sizeof *s->us)))
-            die("too many samples");
-    }
-    s->us[s->n++] = us < 0 ? 0 : us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
-}
-
-static int by_value(const void *a, const void *b) {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* The nearest-rank percentile of sorted samples. */
-static uint32_t percentile(const struct samples *s, unsigned percent) {
-    return s->n ? s->us[(s->n * percent + 99) / 100 - 1] : 0;
-}
-
-static void samples_print(struct samples *s) {
-    qsort(s->us, s->n, sizeof *s->us, by_value);
-    printf("p50_us %u p99_us %u max_us %u\n", percentile(s, 50), percentile(s, 99), percentile(s, 100));
-}
-
-/* ---- connections ---- */
-
-struct connection {
-    int fd;
-    bool busy;
-    int64_t due_us; /* of the event under way */
-    size_t n;
-    char in[BUFFER_BYTES + 1];
-};
-
-/* The size of the first whole HTTP message in the buffer, 0 when it has not come in full. */
-static size_t message_size(struct connection *c) {
-    c->in[c->n] = '\0';
-    const char *end = strstr(c->in, "\r\n\r\n");
-    if (!end)
-        return 0;
-    const char *length = strcasestr(c->in, "\r\ncontent-length:");
-    size_t head = (size_t)(end + 4 - c->in);
-    size_t size = head + (length && length < end ? strtoul(length + 17, NULL, 10) : 0);
-    if (size > BUFFER_BYTES) {
-        fprintf(stderr, "pace: a message of %zu bytes is too long\n", size);
-        exit(1);
-    }
-    return size <= c->n ? size : 0;
-}
-
-static void message_drop(struct connection *c, size_t size) {
-    memmove(c->in, c->in + size, c->n - size);
-    c->n -= size;
-}
-
-/* What has come; false when the other side has closed. */
-static bool connection_read(struct connection *c) {
-    ssize_t n = recv(c->fd, c->in + c->n, BUFFER_BYTES - c->n, MSG_DONTWAIT);
-    if (n > 0)
-        c->n += (size_t)n;
-    return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
-}
-
-static void watch(int epoll, int fd, void *data) {
-    struct epoll_event e = {.events = EPOLLIN, .data.ptr = data};
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e) < 0)
-        die("epoll_ctl");
-}
-
-static struct sockaddr_in loopback(uint16_t port) {
-    return (struct sockaddr_in){
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-}
 
 /* ---- sink ---- */
 
@@ -216,12 +116,7 @@ struct publisher {
 };
 
 static void publisher_connect(struct publisher *p, struct connection *c) {
-    struct sockaddr_in a = loopback(p->port);
-    int on = 1;
-    c->fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&a, sizeof a) < 0)
-        die("the server cannot be reached");
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    c->fd = connection_open(p->port);
     c->n = 0;
     c->busy = false;
     watch(p->epoll, c->fd, c);
@@ -299,28 +194,17 @@ static void publisher_run(struct publisher *p) {
     }
 }
 
-static int64_t number(const char *text, int64_t most) {
-    char *end;
-    errno = 0;
-    long long n = strtoll(text, &end, 10);
-    if (errno || *end || n < 1 || n > most) {
-        fprintf(stderr, "pace: %s must be a number from 1 to %" PRId64 "\n", text, most);
-        exit(2);
-    }
-    return n;
-}
-
 static int publisher(char **argv) {
     struct publisher p = {
-        .port = (uint16_t)number(argv[0], UINT16_MAX),
+        .port = (uint16_t)number(argv[0], 1, UINT16_MAX),
         .path = argv[1],
         .key = argv[2],
-        .rate = number(argv[3], 1000000),
-        .connections = (size_t)number(argv[5], CONNECTIONS_MAX),
-        .types = (unsigned)number(argv[6], 1000000),
+        .rate = number(argv[3], 1, 1000000),
+        .connections = (size_t)number(argv[5], 1, CONNECTIONS_MAX),
+        .types = (unsigned)number(argv[6], 1, 1000000),
         .epoll = epoll_create1(0),
     };
-    p.total = p.rate * number(argv[4], 3600);
+    p.total = p.rate * number(argv[4], 1, 3600);
     p.all = calloc(p.connections, sizeof *p.all);
     p.idle = calloc(p.connections, sizeof *p.idle);
     if (p.epoll < 0 || !p.all || !p.idle || p.total > SAMPLES_MAX)

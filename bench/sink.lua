@@ -1,4 +1,12 @@
--- wrk: POSTs the same 512 bytes again and again.
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-wrk.body = '"' .. string.rep("x", 510) .. '"'
+-- wrk: POSTs the same bytes again and again.
+--   wrk -s sink.lua URL -- BYTES
+function init(args)
+  wrk.method = "POST"
+  wrk.headers["Content-Type"] = "application/json"
+  wrk.body = '"' .. string.rep("x", tonumber(args[1]) - 2) .. '"'
+  request_text = wrk.format()
+end
+
+function request()
+  return request_text
+end
