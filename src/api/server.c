@@ -345,7 +345,7 @@ int api_start(const struct api_options *o, struct api **ret) {
     a->o = *o;
     a->o.admin_key = NULL;
     auth_hash(slice_of(o->admin_key), a->admin_hash);
-    int err = side_start(o->addresses, &a->side);
+    int err = side_start(o->addresses, o->name_servers, &a->side);
     if (err < 0) {
         free(a);
         return err;

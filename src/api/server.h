@@ -29,6 +29,7 @@ struct api_options {
     struct id_source *ids;
     struct metrics *metrics;
     const struct address_policy *addresses;
+    const char *name_servers; /* "IP:PORT,…"; NULL: resolv.conf's */
     struct directory *directory;
     const struct apply_context *apply;
     bool allow_http;

@@ -29,14 +29,15 @@ static void *side_main(void *arg) {
     return NULL;
 }
 
-int side_start(const struct address_policy *addresses, struct side **ret) {
+int side_start(const struct address_policy *addresses, const char *name_servers, struct side **ret) {
+    struct resolver_options resolver = {.name_servers = name_servers};
     struct side *s = calloc(1, sizeof *s);
     if (!s)
         return -ENOMEM;
     s->addresses = addresses;
     int r = loop_new(&s->loop);
     if (r == 0)
-        r = resolver_new(s->loop, NULL, &s->resolver);
+        r = resolver_new(s->loop, &resolver, &s->resolver);
     if (r == 0)
         r = -pthread_create(&s->thread, NULL, side_main, s);
     if (r < 0) {

@@ -15,8 +15,8 @@ enum {
 
 struct side;
 
-/* `addresses` outlives it. */
-int side_start(const struct address_policy *addresses, struct side **ret) MUST_USE;
+/* `addresses` outlives it. name_servers: "IP:PORT,…", NULL: resolv.conf's. */
+int side_start(const struct address_policy *addresses, const char *name_servers, struct side **ret) MUST_USE;
 /* Every lookup must have been answered. Lingering connections are cut. */
 void side_stop(struct side *s); /* NULL-safe */
 

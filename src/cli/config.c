@@ -350,7 +350,7 @@ int config_load(int argc, char *const *argv, char *const *environment, struct co
 
 void config_free(struct config *c) {
     for (size_t i = 0; i < SETTINGS_N; i++)
-        if (settings[i].kind == SETTING_TEXT)
+        if (setting_is_text(&settings[i]))
             free(*(char **)((char *)c + settings[i].offset));
     free(c->admin_key);
     *c = (struct config){0};

@@ -1,3 +1,4 @@
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -162,6 +163,42 @@ static int add_port(void *arg, struct slice part) {
     return address_policy_allow_port(arg, part);
 }
 
+/* An address, of either family, without brackets. */
+static bool is_address(struct slice s) {
+    char text[INET6_ADDRSTRLEN];
+    struct in6_addr binary;
+    if (s.n == 0 || s.n >= sizeof text)
+        return false;
+    snprintf(text, sizeof text, "%.*s", SLICE_ARG(s));
+    return inet_pton(AF_INET, text, &binary) == 1 || inet_pton(AF_INET6, text, &binary) == 1;
+}
+
+/* "192.0.2.1", "192.0.2.1:53", "2001:db8::1" or "[2001:db8::1]:53". */
+static int check_name_server(void *arg, struct slice part) {
+    int64_t port;
+    (void)arg;
+    if (is_address(part))
+        return 0;
+    const char *colon = part.n ? memrchr(part.p, ':', part.n) : NULL;
+    if (!colon)
+        return -EINVAL;
+    struct slice host = {part.p, (size_t)(colon - part.p)};
+    struct slice digits = {colon + 1, part.n - host.n - 1};
+    bool bracketed = host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']';
+    if (bracketed)
+        host = (struct slice){host.p + 1, host.n - 2};
+    if (!is_address(host) || bracketed != (memchr(host.p, ':', host.n) != NULL))
+        return -EINVAL;
+    return parse_digits(digits, UINT16_MAX, &port) && port > 0 ? 0 : -EINVAL;
+}
+
+static int set_servers(char **field, struct slice value) {
+    /* c-ares reads the text as it is. */
+    if (value.n == 0 || memchr(value.p, ' ', value.n) || each_part(value, check_name_server, NULL) < 0)
+        return -EINVAL;
+    return set_text(field, value);
+}
+
 static int set_format(bool *field, struct slice value) {
     bool json = slice_eq(value, SLICE_LIT("json"));
     if (!json && !slice_eq(value, SLICE_LIT("text")))
@@ -187,6 +224,8 @@ static int set_by_kind(void *field, const struct setting *s, struct slice value)
         return log_level_parse(value, field);
     case SETTING_FORMAT:
         return set_format(field, value);
+    case SETTING_SERVERS:
+        return set_servers(field, value);
     case SETTING_CIDRS:
         return each_part(value, add_cidr, field);
     case SETTING_PORTS:
@@ -257,6 +296,9 @@ void setting_allowed(const struct setting *s, struct buf *out) {
         return;
     case SETTING_FORMAT:
         buf_add_str(out, "text or json");
+        return;
+    case SETTING_SERVERS:
+        buf_add_str(out, "a list of addresses such as 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:53");
         return;
     case SETTING_CIDRS:
         buf_add_str(out, "addresses or ranges such as 10.0.0.0/8 or fd00::/8");

@@ -32,6 +32,9 @@
       "receivers on a private network; everything named here is open to every tenant")                       \
     X(PORTS, addresses, "allow-port", NULL, 0, ADDRESS_PORTS_MAX, "N|N-M",                                   \
       "ports that may be sent to beyond 80 and 443 (repeatable)", "receivers on other ports")                \
+    X(SERVERS, name_servers, "name-servers", NULL, 0, 0, "IP[:PORT],…",                                      \
+      "name servers that are asked for receivers' names, in place of those of /etc/resolv.conf",             \
+      "a resolver of its own for deliveries, such as one that answers no private names")                     \
     X(LEVEL, log_level, "log-level", "info", 0, 0, "LEVEL",                                                  \
       "least level that is logged: debug, info, warn, error", "debug while looking for a fault")             \
     X(FORMAT, log_json, "log-format", "text", 0, 0, "FORMAT",                                                \
@@ -63,14 +66,15 @@
       "shorter where the service manager kills sooner")
 
 /* The C type of each kind's field. CIDRS and PORTS share config.addresses. */
-#define SETTING_FIELD_TEXT(field)   char *field;
-#define SETTING_FIELD_FLAG(field)   bool field;
-#define SETTING_FIELD_NUMBER(field) int64_t field;
-#define SETTING_FIELD_BYTES(field)  int64_t field;
-#define SETTING_FIELD_LISTEN(field) struct listen_address field;
-#define SETTING_FIELD_ROLES(field)  unsigned field; /* of enum role */
-#define SETTING_FIELD_LEVEL(field)  enum log_level field;
-#define SETTING_FIELD_FORMAT(field) bool field;
+#define SETTING_FIELD_TEXT(field)    char *field;
+#define SETTING_FIELD_FLAG(field)    bool field;
+#define SETTING_FIELD_NUMBER(field)  int64_t field;
+#define SETTING_FIELD_BYTES(field)   int64_t field;
+#define SETTING_FIELD_LISTEN(field)  struct listen_address field;
+#define SETTING_FIELD_ROLES(field)   unsigned field; /* of enum role */
+#define SETTING_FIELD_LEVEL(field)   enum log_level field;
+#define SETTING_FIELD_FORMAT(field)  bool field;
+#define SETTING_FIELD_SERVERS(field) char *field;
 #define SETTING_FIELD_CIDRS(field)
 #define SETTING_FIELD_PORTS(field)
 
@@ -86,8 +90,9 @@ enum setting_kind {
     SETTING_ROLES,
     SETTING_LEVEL,
     SETTING_FORMAT,
-    SETTING_CIDRS, /* repeatable */
-    SETTING_PORTS, /* repeatable */
+    SETTING_SERVERS, /* a comma-separated list of addresses, kept as text */
+    SETTING_CIDRS,   /* repeatable */
+    SETTING_PORTS,   /* repeatable */
 };
 
 struct config;
@@ -102,6 +107,11 @@ struct setting {
 };
 
 extern const struct setting settings[SETTINGS_N];
+
+/* Whether its field is a char *, owned by the config. */
+static inline bool setting_is_text(const struct setting *s) {
+    return s->kind == SETTING_TEXT || s->kind == SETTING_SERVERS;
+}
 
 static inline bool setting_repeats(const struct setting *s) {
     return s->kind == SETTING_CIDRS || s->kind == SETTING_PORTS;

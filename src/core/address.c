@@ -23,6 +23,7 @@ static const struct {
     V4(10, 0, 0, 0, 8, "is a private address (10.0.0.0/8)"),
     V4(100, 64, 0, 0, 10, "is a shared address of carrier NAT (100.64.0.0/10)"),
     V4(127, 0, 0, 0, 8, "is a loopback address (127.0.0.0/8)"),
+    V4(168, 63, 129, 16, 32, "is a cloud metadata address (168.63.129.16, of Azure's hosts)"),
     V4(169, 254, 169, 254, 32, "is a cloud metadata address (169.254.169.254)"),
     V4(169, 254, 0, 0, 16, "is a link-local address (169.254.0.0/16)"),
     V4(172, 16, 0, 0, 12, "is a private address (172.16.0.0/12)"),

@@ -1,7 +1,8 @@
 /* The address guard's judgement: which schemes, ports, names and addresses a request may go to. Pure; the
  * caller looks names up and asks again for every address, and once more where the socket is opened.
- * Ranges: the IANA IPv4 and IPv6 Special-Purpose Address Registries, multicast, reserved space, and every
- * IPv6 address outside 2000::/3. IPv4 addresses travel as IPv4-mapped IPv6 (::ffff:a.b.c.d). */
+ * Ranges: the IANA IPv4 and IPv6 Special-Purpose Address Registries, multicast, reserved space, every IPv6
+ * address outside 2000::/3, and the one public address that a cloud's host answers its guests at. IPv4
+ * addresses travel as IPv4-mapped IPv6 (::ffff:a.b.c.d). */
 #pragma once
 
 #include <netinet/in.h>

@@ -19,7 +19,7 @@ enum {
 
 struct client_options {
     const struct address_policy *addresses; /* outlives the client */
-    const char *name_servers;               /* for tests; NULL: resolv.conf */
+    const char *name_servers;               /* "IP:PORT,…"; NULL: resolv.conf's */
     unsigned connections_kept;              /* idle connections kept for reuse */
 };
 

@@ -18,6 +18,7 @@ struct dispatch_options {
     struct metrics *metrics;
     struct body_cache *bodies;
     const struct address_policy *addresses; /* outlives the dispatcher */
+    const char *name_servers;               /* "IP:PORT,…"; NULL: resolv.conf's */
     unsigned loops;                         /* threads, 1…64 */
     unsigned max_in_flight;                 /* attempts under way over all loops */
     int64_t lease_margin_ms;                /* a lease is the policy's timeout and this */

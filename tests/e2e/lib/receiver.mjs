@@ -16,9 +16,9 @@ import { waitFor } from './wait.mjs';
  *   - a function of (request, response, receiver), such as those below, that answers itself or returns one of the above.
  * A function in place of the list is asked every time. keep: whether `requests` remembers what came.
  */
-export async function startReceiver(script = [204], { keep = true } = {}) {
+export async function startReceiver(script = [204], { keep = true, host = '127.0.0.1', port = 0 } = {}) {
   const receiver = new Receiver(script, keep);
-  receiver.server.listen(0, '127.0.0.1');
+  receiver.server.listen(port, host);
   await once(receiver.server, 'listening');
   return receiver;
 }

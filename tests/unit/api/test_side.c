@@ -33,7 +33,7 @@ static const char *judge(const struct address_policy *policy, const char *host) 
     struct timespec until;
     strcpy(j.lookup.host, host);
     sem_init(&j.done, 0, 0);
-    assert_int_equal(side_start(policy, &side), 0);
+    assert_int_equal(side_start(policy, NULL, &side), 0);
     side_judge(side, &j.lookup);
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += WAIT_SECONDS;
@@ -79,7 +79,7 @@ static void test_a_lingering_sender_is_heard_out(void **state) {
     struct side *side;
     int pair[2];
     static char bytes[65536];
-    assert_int_equal(side_start(&closed, &side), 0);
+    assert_int_equal(side_start(&closed, NULL, &side), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     side_linger(side, pair[1]);
     /* Far more than the socket's buffers hold: somebody reads. */
@@ -96,7 +96,7 @@ static void test_lingers_are_bounded(void **state) {
     struct address_policy closed = {0};
     struct side *side;
     int here[SIDE_LINGERS_MAX + 1];
-    assert_int_equal(side_start(&closed, &side), 0);
+    assert_int_equal(side_start(&closed, NULL, &side), 0);
     for (int i = 0; i <= SIDE_LINGERS_MAX; i++) {
         int pair[2];
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);

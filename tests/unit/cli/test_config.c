@@ -359,6 +359,26 @@ static void test_a_line_that_is_too_long(void **state) {
     assert_refused(&l, ":1: the line is longer than");
 }
 
+static void test_name_servers(void **state) {
+    (void)state;
+    static const char *const good[] = {"192.0.2.1",        "192.0.2.1:5353",
+                                       "2001:db8::1",      "[2001:db8::1]:53",
+                                       "127.0.0.1:53,::1", "1.1.1.1,[::1]:65535,8.8.8.8:1"};
+    static const char *const bad[] = {
+        "",        "localhost",   "1.1.1.1:",         "1.1.1.1:0",        "1.1.1.1:65536", "[::1]",
+        "[::1]:",  "[1.1.1.1]:1", "1.1.1.1,,8.8.8.8", "1.1.1.1, 8.8.8.8", "1.1.1.1:x",     "01.1.1.1",
+        "[::1:53", "::1%lo"};
+    for (size_t i = 0; i < COUNT(good); i++) {
+        _cleanup_loaded_ struct loaded l = FLAGS("--name-servers", (char *)good[i]);
+        assert_loaded(&l);
+        assert_string_equal(l.config.name_servers, good[i]);
+    }
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        _cleanup_loaded_ struct loaded l = FLAGS("--name-servers", (char *)bad[i]);
+        assert_refused(&l, "--name-servers");
+    }
+}
+
 static void test_lists_have_a_limit(void **state) {
     (void)state;
     _cleanup_buf_ struct buf list = {0};
@@ -418,6 +438,7 @@ int main(void) {
         cmocka_unit_test(test_admin_keys_that_are_none),
         cmocka_unit_test(test_files_that_are_refused),
         cmocka_unit_test(test_a_line_that_is_too_long),
+        cmocka_unit_test(test_name_servers),
         cmocka_unit_test(test_lists_have_a_limit),
         cmocka_unit_test(test_help_names_every_setting),
         cmocka_unit_test(test_edit_distance),

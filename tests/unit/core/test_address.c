@@ -84,11 +84,11 @@ static void assert_url(const struct address_policy *p, bool allow_http, const ch
 
 /* ---- the cases file ---- */
 
-static void test_cases_file(void **state) {
-    (void)state;
+/* Returns how many cases the file holds. */
+static unsigned judge_cases(const char *name) {
     const char *folder = getenv("POSTHORN_TEST_CASES");
     char path[4096], line[4096];
-    snprintf(path, sizeof path, "%s/ssrf.tsv", folder ? folder : "tests/cases");
+    snprintf(path, sizeof path, "%s/%s", folder ? folder : "tests/cases", name);
     FILE *f = fopen(path, "r");
     if (!f)
         fail_msg("%s: %s", path, strerror(errno));
@@ -104,7 +104,13 @@ static void test_cases_file(void **state) {
         cases++;
     }
     fclose(f);
-    assert_in_range(cases, 70, 10000);
+    return cases;
+}
+
+static void test_cases_files(void **state) {
+    (void)state;
+    assert_in_range(judge_cases("ssrf.tsv"), 70, 10000);
+    assert_in_range(judge_cases("spellings.tsv"), 170, 10000);
 }
 
 /* ---- the ranges ---- */
@@ -117,6 +123,7 @@ static const struct {
     {"9.255.255.255", "10.0.0.0", "10.255.255.255", "11.0.0.0"},
     {"100.63.255.255", "100.64.0.0", "100.127.255.255", "100.128.0.0"},
     {"126.255.255.255", "127.0.0.0", "127.255.255.255", "128.0.0.0"},
+    {"168.63.129.15", "168.63.129.16", "168.63.129.16", "168.63.129.17"},
     {"169.253.255.255", "169.254.0.0", "169.254.255.255", "169.255.0.0"},
     {NULL, "169.254.169.254", "169.254.170.2", NULL},
     {"172.15.255.255", "172.16.0.0", "172.31.255.255", "172.32.0.0"},
@@ -203,6 +210,7 @@ static void test_reasons_name_the_range(void **state) {
     static const char *const cases[][2] = {
         {"127.8.8.8", "loopback address (127.0.0.0/8)"},
         {"169.254.169.254", "metadata"},
+        {"168.63.129.16", "metadata"},
         {"169.254.1.1", "link-local address (169.254.0.0/16)"},
         {"255.255.255.255", "broadcast"},
         {"::1", "loopback address (::1)"},
@@ -493,7 +501,7 @@ static void test_malformed_listeners(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases_file),
+        cmocka_unit_test(test_cases_files),
         cmocka_unit_test(test_edges_of_ranges),
         cmocka_unit_test(test_public_addresses),
         cmocka_unit_test(test_mapped_is_judged_as_ipv4),
