@@ -62,7 +62,7 @@ void request_json(struct request *r, int status, json_t *doc) {
         return;
     }
     buf_add_str(request_write(r, status), text);
-    free(text);
+    wipe_free(text); /* it may be where a secret is shown */
 }
 
 /* ---- what came ---- */

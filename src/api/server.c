@@ -100,11 +100,21 @@ static struct request *request_new(struct api *a, struct MHD_Connection *connect
     return r;
 }
 
+static void wipe(struct buf *b) {
+    if (b->p)
+        explicit_bzero(b->p, b->cap);
+}
+
 static void request_free(struct request *r) {
     if (r->data_free && r->data)
         r->data_free(r->data);
     r->data = NULL;
     r->data_free = NULL;
+    /* Where secrets and keys are given and shown. */
+    if (r->route && r->route->body == BODY_JSON) {
+        wipe(&r->body);
+        wipe(&r->out);
+    }
     struct worker *w = thread_worker;
     if (!w || w->idle_n >= REQUESTS_IDLE_MAX || r->body.cap > BODY_KEPT_MAX || r->out.cap > BODY_KEPT_MAX) {
         request_destroy(r);

@@ -202,7 +202,12 @@ struct id control_new_id(struct request *r) {
 int secret_insert(struct request *r, struct store *s, uint32_t subscription_no, const struct signing_key *key,
                   struct secret_record *ret) {
     *ret = (struct secret_record){
-        .id = control_new_id(r), .subscription_no = subscription_no, .key = *key, .created_at = r->now};
+        .id = control_new_id(r),
+        .subscription_no = subscription_no,
+        .tenant_no = r->tenant.no,
+        .key = *key,
+        .created_at = r->now,
+    };
     return store_insert_secret(s, ret);
 }
 

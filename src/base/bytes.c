@@ -1,6 +1,7 @@
 #include "base/bytes.h"
 
 #include <endian.h>
+#include <malloc.h>
 #include <stdio.h>
 
 static char ascii_lower(char c) {
@@ -154,6 +155,18 @@ void buf_reset(struct buf *b) {
     b->failed = false;
     if (b->p)
         b->p[0] = '\0';
+}
+
+void wipe_free(void *p) {
+    if (p)
+        explicit_bzero(p, malloc_usable_size(p));
+    free(p);
+}
+
+void buf_wipe(struct buf *b) {
+    if (b->p)
+        explicit_bzero(b->p, b->cap);
+    buf_free(b);
 }
 
 void buf_free(struct buf *b) {

@@ -54,6 +54,8 @@ void buf_addf(struct buf *b, const char *format, ...) __attribute__((format(prin
 void buf_add_json_string(struct buf *b, struct slice s);
 void buf_reset(struct buf *b); /* empties, keeps the memory */
 void buf_free(struct buf *b);  /* frees and zeroes; NULL-safe through the cleanup */
+/* The same for secrets: overwritten before. Grow it once at most, for growing leaves copies behind. */
+void buf_wipe(struct buf *b);
 
 static inline bool buf_ok(const struct buf *b) {
     return !b->failed;
@@ -64,6 +66,9 @@ static inline struct slice buf_slice(const struct buf *b) {
 }
 
 #define _cleanup_buf_ _cleanup_(buf_free)
+
+/* free() for secrets: all that was allocated is overwritten before. NULL-safe. */
+void wipe_free(void *p);
 
 /* Immutable shared bytes with an atomic reference count. */
 struct blob {

@@ -1,35 +1,29 @@
 #include "cli/admin_key.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 
 #include "api/base64url.h"
 #include "base/random.h"
+#include "cli/key_file.h"
 
 enum { KEY_BYTES = 32 };
 
-static int read_key(int fd, char ret[ADMIN_KEY_SIZE]) {
-    ssize_t n = read(fd, ret, ADMIN_KEY_SIZE);
-    if (n < 0)
-        return -errno;
-    while (n > 0 && (ret[n - 1] == '\n' || ret[n - 1] == '\r' || ret[n - 1] == ' '))
-        n--;
-    if (n == 0 || n >= ADMIN_KEY_SIZE)
-        return -EINVAL;
-    ret[n] = '\0';
-    return 0;
-}
-
-/* Durable before it is told: a key that is gone after a crash would lock the operator out. */
-static int write_key(int fd, const char *key) {
-    _cleanup_buf_ struct buf line = {0};
-    buf_addf(&line, "%s\n", key);
-    if (!buf_ok(&line))
-        return -ENOMEM;
-    if (write(fd, line.p, line.n) != (ssize_t)line.n || fsync(fd) < 0)
-        return errno ? -errno : -EIO;
-    return 0;
+static int read_key(const char *path, char ret[ADMIN_KEY_SIZE]) {
+    _cleanup_(buf_wipe) struct buf text = {0};
+    bool open_to_others;
+    int r = key_file_read(path, &text, &open_to_others);
+    if (r < 0)
+        return r;
+    struct slice key = buf_slice(&text);
+    while (key.n > 0 && (key.p[key.n - 1] == '\n' || key.p[key.n - 1] == '\r' || key.p[key.n - 1] == ' '))
+        key.n--;
+    bool usable = key.n > 0 && key.n < ADMIN_KEY_SIZE;
+    if (usable) {
+        memcpy(ret, key.p, key.n);
+        ret[key.n] = '\0';
+    }
+    return usable ? 0 : -EINVAL;
 }
 
 static void make_key(char ret[ADMIN_KEY_SIZE]) {
@@ -55,19 +49,12 @@ int admin_key_load(const char *data, const char *given, char ret[ADMIN_KEY_SIZE]
     buf_addf(&path, "%s/admin.key", data);
     if (!buf_ok(&path))
         return -ENOMEM;
-    _cleanup_close_ int fd = open(path.p, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0)
-        return read_key(fd, ret);
-    if (errno != ENOENT)
-        return -errno;
-    _cleanup_close_ int made = open(path.p, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (made < 0)
-        return -errno;
+    int r = read_key(path.p, ret);
+    if (r != -ENOENT)
+        return r;
     make_key(ret);
-    int r = write_key(made, ret);
-    if (r < 0)
-        unlink(path.p);
-    else
-        *ret_made = true;
+    /* Durable before it is told: a key that is gone after a crash would lock the operator out. */
+    r = key_file_make(path.p, ret);
+    *ret_made = r == 0;
     return r;
 }

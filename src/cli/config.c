@@ -9,9 +9,9 @@
 
 enum { CONFIG_LINE_MAX = 8192 /* bytes of a line of the config file */ };
 
-/* Variables that are no settings: the admin key is kept off command lines and out of files; the other two are
- * the clients'. */
-static const char *const other_variables[] = {"POSTHORN_ADMIN_KEY", "POSTHORN_URL", "POSTHORN_KEY"};
+/* Variables that are no settings: keys are kept off command lines; the last two are the clients'. */
+static const char *const other_variables[] = {"POSTHORN_ADMIN_KEY", "POSTHORN_SECRET_KEY",
+                                              "POSTHORN_SECRET_KEY_PREVIOUS", "POSTHORN_URL", "POSTHORN_KEY"};
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
@@ -196,6 +196,13 @@ static bool is_variable(const char *entry, const char *name, const char **ret_va
     return true;
 }
 
+static void take_key(struct load *l, char **field, const char *key) {
+    free(*field);
+    *field = slice_dup(slice_of(key));
+    if (!*field)
+        l->error = -ENOMEM;
+}
+
 static void take_admin_key(struct load *l, const char *key) {
     bool usable = key[0] != '\0';
     for (const char *c = key; *c; c++)
@@ -207,10 +214,7 @@ static void take_admin_key(struct load *l, const char *key) {
                     "without spaces; unset it to have an admin key made\n");
         return;
     }
-    free(l->config->admin_key);
-    l->config->admin_key = slice_dup(slice_of(key));
-    if (!l->config->admin_key)
-        l->error = -ENOMEM;
+    take_key(l, &l->config->admin_key, key);
 }
 
 static void load_variable(struct load *l, const char *entry) {
@@ -220,6 +224,14 @@ static void load_variable(struct load *l, const char *entry) {
         return;
     if (is_variable(entry, "POSTHORN_ADMIN_KEY", &value)) {
         take_admin_key(l, value);
+        return;
+    }
+    if (is_variable(entry, "POSTHORN_SECRET_KEY", &value)) {
+        take_key(l, &l->config->secret_key, value);
+        return;
+    }
+    if (is_variable(entry, "POSTHORN_SECRET_KEY_PREVIOUS", &value)) {
+        take_key(l, &l->config->secret_key_previous, value);
         return;
     }
     for (size_t i = 0; i < COUNT(other_variables); i++)
@@ -298,6 +310,9 @@ static void check_together(struct load *l) {
             "is trusted\n",
             c->listen.text);
     }
+    if (c->secret_key && c->secret_key_file)
+        refuse(l, "POSTHORN_SECRET_KEY and secret-key-file are both set: one key seals, the file's or the "
+                  "variable's");
     if (c->batch_bytes_max < c->event_bytes_max)
         refuse(l, "batch-bytes-max must be at least event-bytes-max: a batch holds whole events");
     if (c->store && strncmp(c->store, "sqlite:", strlen("sqlite:")) != 0) {
@@ -352,7 +367,9 @@ void config_free(struct config *c) {
     for (size_t i = 0; i < SETTINGS_N; i++)
         if (setting_is_text(&settings[i]))
             free(*(char **)((char *)c + settings[i].offset));
-    free(c->admin_key);
+    wipe_free(c->admin_key);
+    wipe_free(c->secret_key);
+    wipe_free(c->secret_key_previous);
     *c = (struct config){0};
 }
 

@@ -24,6 +24,8 @@ struct config {
 #undef CONFIG_FIELD
     struct address_policy addresses; /* allow-address and allow-port; listeners are the server's to add */
     char *admin_key;                 /* POSTHORN_ADMIN_KEY; NULL when it is not set */
+    char *secret_key;                /* POSTHORN_SECRET_KEY; likewise */
+    char *secret_key_previous;       /* POSTHORN_SECRET_KEY_PREVIOUS; likewise */
     enum config_source sources[SETTINGS_N];
 };
 

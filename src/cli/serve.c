@@ -12,9 +12,11 @@
 #include "base/clock.h"
 #include "cli/admin_key.h"
 #include "cli/commands.h"
+#include "cli/hardening.h"
 #include "cli/hints.h"
 #include "cli/housekeeper.h"
 #include "cli/listener.h"
+#include "cli/secret_key.h"
 #include "fanout/apply.h"
 #include "fanout/pump.h"
 #include "ingest/ingest.h"
@@ -107,7 +109,8 @@ static int open_store(struct server *s) {
         log_error("the store cannot be opened", log_str("reason", message), log_str("data", s->c->data));
         return r;
     }
-    return store_reader_open(s->store, &s->reader);
+    r = secret_key_unlock(s->c, s->store);
+    return r < 0 ? r : store_reader_open(s->store, &s->reader);
 }
 
 static int register_worker(struct server *s, int64_t now) {
@@ -403,6 +406,7 @@ static void say_ready(struct server *s, const struct serve_hooks *hooks) {
 
 int serve_run(const struct config *c, const struct serve_hooks *hooks) {
     log_configure(c->log_level, c->log_json);
+    hardening_keep_secrets(c);
     housekeeper_block_signals();
     raise_file_limit(c);
     curl_global_init(CURL_GLOBAL_DEFAULT);

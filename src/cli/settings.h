@@ -18,6 +18,13 @@
     X(TEXT, store, "store", NULL, 0, 0, "URL",                                                               \
       "where everything is kept: sqlite:FILE; by default posthorn.db in the data folder",                    \
       "a database file on another disk than the data folder")                                                \
+    X(TEXT, secret_key_file, "secret-key-file", NULL, 0, 0, "FILE",                                          \
+      "file of the key that seals signing secrets in the store: 32 bytes as base64 or hex; by default "      \
+      "secret.key in the data folder, made when missing",                                                    \
+      "keep the key apart from the data folder, so that a copy of that holds no secrets")                    \
+    X(TEXT, secret_key_previous_file, "secret-key-previous-file", NULL, 0, 0, "FILE",                        \
+      "file of keys, one a line, that sealed secrets before; a start seals those anew",                      \
+      "change the secret key; needed for one start")                                                         \
     X(TEXT, config, "config", NULL, 0, 0, "FILE",                                                            \
       "file of settings, one name = value a line; flags and variables win over it",                          \
       "keep the settings of a host in one place")                                                            \
@@ -40,6 +47,9 @@
     X(FORMAT, log_json, "log-format", "text", 0, 0, "FORMAT",                                                \
       "form of the log on stderr: text or json (a JSON object a line)",                                      \
       "json where a program collects the log")                                                               \
+    X(FLAG, permit_core_dumps, "permit-core-dumps", "false", 0, 0, NULL,                                     \
+      "let a crash leave a core dump, and debuggers attach",                                                 \
+      "while looking for a fault: the memory, and so a dump, holds signing secrets")                         \
     X(NUMBER, loops, "loops", "0", 0, 64, "N", "delivery loops, a thread each; 0: one a core",               \
       "fewer where other programs need the cores")                                                           \
     X(NUMBER, api_threads, "api-threads", "2", 1, 64, "N", "threads that answer the API",                    \

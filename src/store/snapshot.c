@@ -80,17 +80,12 @@ int snapshot_load(struct store *store, uint32_t subscription_no, int64_t now, bo
     return 0;
 }
 
-/* ---- all of them: three ordered lists, merged ---- */
-
-struct owned_key {
-    uint32_t subscription_no;
-    struct signing_key key;
-};
+/* ---- all of them ---- */
 
 struct merge {
+    struct store_reader *reader;
     struct buf owners; /* of struct tenant, descending by number */
-    struct buf keys;   /* of struct owned_key, ascending by subscription, newest first */
-    size_t next_key;
+    int64_t now;
     bool server_allow_http;
     int (*fn)(void *arg, struct subscription *s);
     void *arg;
@@ -104,13 +99,6 @@ static int add_owner(void *arg, const struct tenant_record *row) {
         return r;
     buf_add(&m->owners, &owner, sizeof owner);
     return buf_ok(&m->owners) ? 0 : -ENOMEM;
-}
-
-static int add_key(void *arg, const struct secret_record *row) {
-    struct merge *m = arg;
-    struct owned_key key = {row->subscription_no, row->key};
-    buf_add(&m->keys, &key, sizeof key);
-    return buf_ok(&m->keys) ? 0 : -ENOMEM;
 }
 
 static const struct tenant *find_owner(const struct merge *m, uint32_t no) {
@@ -128,41 +116,40 @@ static const struct tenant *find_owner(const struct merge *m, uint32_t no) {
     return NULL;
 }
 
-/* The keys of a subscription; called with ascending numbers. */
-static size_t next_keys(struct merge *m, uint32_t no, struct signing_key *ret) {
-    const struct owned_key *keys = (const struct owned_key *)m->keys.p;
-    size_t n = m->keys.n / sizeof *keys, found = 0;
-    for (; m->next_key < n && keys[m->next_key].subscription_no <= no; m->next_key++)
-        if (keys[m->next_key].subscription_no == no && found < SUBSCRIPTION_SECRETS_MAX)
-            ret[found++] = keys[m->next_key].key;
-    return found;
+struct keys {
+    struct signing_key at[SUBSCRIPTION_SECRETS_MAX];
+    size_t n;
+};
+
+static int add_key(void *arg, const struct secret_record *row) {
+    struct keys *keys = arg;
+    if (keys->n < SUBSCRIPTION_SECRETS_MAX)
+        keys->at[keys->n++] = row->key;
+    return 0;
 }
 
 static int hand_on(void *arg, const struct subscription_record *row) {
     struct merge *m = arg;
-    struct signing_key keys[SUBSCRIPTION_SECRETS_MAX];
-    size_t keys_n = next_keys(m, row->no, keys);
+    struct keys keys = {.n = 0};
     const struct tenant *owner = find_owner(m, row->tenant_no);
     if (!owner)
         return damaged("a subscription whose tenant is gone", row->no);
     _cleanup_subscription_ struct subscription *s = NULL;
     int r = read_row(row, &s);
     if (r == 0)
-        r = complete(s, owner, keys, keys_n, m->server_allow_http);
+        r = store_list_secrets(m->reader, row->no, m->now, add_key, &keys);
+    if (r == 0)
+        r = complete(s, owner, keys.at, keys.n, m->server_allow_http);
+    explicit_bzero(&keys, sizeof keys);
     return r < 0 ? r : m->fn(m->arg, TAKE_PTR(s));
 }
 
 int snapshot_each(struct store_reader *r, int64_t now, bool server_allow_http,
                   int (*fn)(void *arg, struct subscription *s), void *arg) {
-    struct merge m = {.server_allow_http = server_allow_http, .fn = fn, .arg = arg};
+    struct merge m = {.reader = r, .now = now, .server_allow_http = server_allow_http, .fn = fn, .arg = arg};
     int e = store_list_tenants(r, 0, SIZE_MAX, add_owner, &m);
     if (e == 0)
-        e = store_list_secrets(r, 0, now, add_key, &m);
-    if (e == 0)
         e = store_each_subscription(r, hand_on, &m);
-    if (m.keys.p)
-        explicit_bzero(m.keys.p, m.keys.n);
-    buf_free(&m.keys);
     buf_free(&m.owners);
     return e;
 }

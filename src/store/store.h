@@ -11,6 +11,7 @@
 
 #include "core/delivery.h"
 #include "core/event.h"
+#include "core/seal.h"
 #include "core/subscription.h"
 #include "core/tenant.h"
 
@@ -22,6 +23,16 @@ struct store_reader;
  * -EBUSY: another process has it. -EPROTONOSUPPORT: its schema is newer than this program. -EUCLEAN: it is
  * damaged, or another program's. */
 int store_open(const char *url, struct store **ret, const char **ret_message) MUST_USE;
+/* Whether secrets were sealed here before: then a key of then must be given. */
+int store_is_sealed(struct store *s, bool *ret) MUST_USE;
+/* Gives the store the keys that seal its secrets, before any secret is written or read, and outside of a
+ * transaction. What the first key has not sealed is sealed anew, STORE_SEAL_STEP secrets a transaction, and
+ * erased as it was; *ret_resealed tells how many. Afterwards the first key alone is needed. -EKEYREJECTED: a
+ * key that sealed secrets is not among them; *ret_message says what to do, nothing was changed. -EIO: a
+ * secret does not open. */
+enum { STORE_SEAL_STEP = 500 };
+int store_unlock(struct store *s, const struct seal_keyring *keys, uint64_t *ret_resealed,
+                 const char **ret_message) MUST_USE;
 /* After its readers were closed. NULL-safe. */
 void store_close(struct store *s);
 
@@ -80,7 +91,7 @@ int store_close_deleted(struct store *s, uint32_t subscription_no, int64_t now, 
 
 struct secret_record {
     struct id id;
-    uint32_t subscription_no;
+    uint32_t subscription_no, tenant_no;
     struct signing_key key; /* key.expires_at: end of the overlap, 0 while current */
     int64_t created_at;
 };
@@ -324,7 +335,7 @@ int store_list_subscriptions(struct store_reader *r, uint32_t tenant_no, int sta
                              size_t limit, subscription_row_fn fn, void *arg) MUST_USE;
 /* Every live subscription of every tenant, ascending by number. */
 int store_each_subscription(struct store_reader *r, subscription_row_fn fn, void *arg) MUST_USE;
-/* Secrets in force at now, newest first. subscription_no 0: of all subscriptions, by subscription. */
+/* Secrets in force at now, newest first; each is wiped after fn returns. */
 int store_list_secrets(struct store_reader *r, uint32_t subscription_no, int64_t now, secret_row_fn fn,
                        void *arg) MUST_USE;
 /* Revoked ones too. */

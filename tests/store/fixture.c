@@ -37,10 +37,21 @@ char *fixture_path(const struct fixture *f) {
     return strdup(f->url + strlen("sqlite:"));
 }
 
+void fixture_unlock(struct store *s) {
+    static const uint8_t bytes[SEAL_KEY_SIZE] = "the key that tests seal with";
+    struct seal_keyring keys = {.n = 1};
+    uint64_t resealed = 0;
+    const char *message = "";
+    assert_int_equal(seal_key_of_bytes(bytes, &keys.keys[0]), 0);
+    if (store_unlock(s, &keys, &resealed, &message) < 0)
+        fail_msg("%s", message);
+}
+
 void fixture_open(struct fixture *f) {
     const char *message = "";
     if (store_open(f->url, &f->store, &message) < 0)
         fail_msg("%s: %s", f->url, message);
+    fixture_unlock(f->store);
     assert_int_equal(store_reader_open(f->store, &f->reader), 0);
 }
 
@@ -163,6 +174,9 @@ struct id make_secret(struct fixture *f, uint32_t subscription_no, char filling)
                               .key = {.size = 24}};
     memset(r.key.bytes, filling, r.key.size);
     bool entered = enter(f);
+    struct subscription_record owner;
+    assert_int_equal(store_get_subscription(f->store, subscription_no, &owner), 0);
+    r.tenant_no = owner.tenant_no;
     assert_int_equal(store_insert_secret(f->store, &r), 0);
     leave(f, entered);
     return r.id;

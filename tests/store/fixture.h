@@ -40,6 +40,8 @@ char *fixture_path(const struct fixture *f); /* of the SQLite file; the caller f
 void fixture_close(struct fixture *f);
 void fixture_open(struct fixture *f);
 void fixture_reopen(struct fixture *f);
+/* Unlocks a store with the key that every test uses. */
+void fixture_unlock(struct store *s);
 
 /* Makes a folder of its own below TMPDIR; and removes it with the files in it. The caller frees the name. */
 char *folder_make(void);

@@ -11,6 +11,7 @@
 #define EMBED(symbol, file) EMBED_FILE(symbol, SCHEMA_DIR "/" file)
 
 EMBED(sqlite_001_initial, "sqlite/001_initial.sql");
+EMBED(sqlite_002_sealed_secrets, "sqlite/002_sealed_secrets.sql");
 
-const char *const sqlite_migrations[] = {sqlite_001_initial};
+const char *const sqlite_migrations[] = {sqlite_001_initial, sqlite_002_sealed_secrets};
 const size_t sqlite_migrations_n = sizeof sqlite_migrations / sizeof sqlite_migrations[0];

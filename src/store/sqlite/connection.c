@@ -186,19 +186,6 @@ void read_subscription_columns(sqlite3_stmt *st, struct subscription_record *ret
     };
 }
 
-void read_secret_columns(sqlite3_stmt *st, struct secret_record *ret) {
-    *ret = (struct secret_record){
-        .id = {.key = (uint64_t)column_int(st, 0), .tail = (uint64_t)column_int(st, 1)},
-        .subscription_no = (uint32_t)column_int(st, 2),
-        .key = {.scheme = (enum signing_scheme)column_int(st, 3), .expires_at = column_int(st, 6)},
-        .created_at = column_int(st, 5),
-    };
-    struct slice bytes = column_slice(st, 4);
-    CHECK(bytes.n > 0 && bytes.n <= SECRET_BYTES_MAX);
-    ret->key.size = (uint8_t)bytes.n;
-    memcpy(ret->key.bytes, bytes.p, bytes.n);
-}
-
 void read_event_columns(sqlite3_stmt *st, struct event_record *ret) {
     *ret = (struct event_record){
         .id = {.key = (uint64_t)column_int(st, 0), .tail = (uint64_t)column_int(st, 1)},

@@ -210,51 +210,6 @@ int store_close_deleted(struct store *s, uint32_t subscription_no, int64_t now, 
     return 0;
 }
 
-/* ---- secrets ---- */
-
-int store_insert_secret(struct store *s, const struct secret_record *r) {
-    sqlite3_stmt *st =
-        connection_prepare(&s->writer, "INSERT INTO secrets (key, tail, subscription, scheme, bytes,"
-                                       " created_at, expires_at) VALUES (?,?,?,?,?,?,?)");
-    bind_int(st, 1, (int64_t)r->id.key);
-    bind_int(st, 2, (int64_t)r->id.tail);
-    bind_int(st, 3, r->subscription_no);
-    bind_int(st, 4, r->key.scheme);
-    bind_blob(st, 5, (struct slice){(const char *)r->key.bytes, r->key.size});
-    bind_int(st, 6, r->created_at);
-    bind_time(st, 7, r->key.expires_at);
-    return statement_run(&s->writer, st);
-}
-
-int store_expire_secrets(struct store *s, uint32_t subscription_no, int64_t expires_at) {
-    sqlite3_stmt *st = connection_prepare(&s->writer, "UPDATE secrets SET expires_at=?1 WHERE subscription=?2"
-                                                      " AND (expires_at IS NULL OR expires_at>?1)");
-    bind_int(st, 1, expires_at);
-    bind_int(st, 2, subscription_no);
-    return statement_run(&s->writer, st);
-}
-
-int store_get_signing_keys(struct store *s, uint32_t subscription_no, int64_t now, struct signing_key *ret,
-                           size_t *ret_n) {
-    struct connection *c = &s->writer;
-    sqlite3_stmt *st =
-        connection_prepare(c, "SELECT " SECRET_COLUMNS " FROM secrets WHERE subscription=?"
-                              " AND (expires_at IS NULL OR expires_at>?) ORDER BY key DESC LIMIT ?");
-    bind_int(st, 1, subscription_no);
-    bind_int(st, 2, now);
-    bind_int(st, 3, SUBSCRIPTION_SECRETS_MAX);
-    size_t n = 0;
-    int r;
-    while ((r = statement_next(c, st)) > 0) {
-        struct secret_record secret;
-        read_secret_columns(st, &secret);
-        ret[n++] = secret.key;
-    }
-    if (r == 0)
-        *ret_n = n;
-    return r;
-}
-
 /* ---- API keys and the audit trail ---- */
 
 int store_insert_key(struct store *s, const struct key_record *r) {

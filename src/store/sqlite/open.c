@@ -1,6 +1,7 @@
 /* Opening and closing: the lock, the migrations, the transactions. */
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -9,7 +10,6 @@
 #include "store/sqlite/sqlite.h"
 
 enum {
-    STORE_MAGIC = 0x706f7374,
     APPLICATION_ID = 0x706f7374, /* marks the file as ours, in its header */
     PID_DIGITS_MAX = 20,
 };
@@ -18,10 +18,7 @@ static const char scheme[] = "sqlite:";
 
 static _Thread_local char message[1024];
 
-static int explain(int r, const char **ret_message, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static int explain(int r, const char **ret_message, const char *format, ...) {
+int store_explain(int r, const char **ret_message, const char *format, ...) {
     va_list args;
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
@@ -33,10 +30,10 @@ static int explain(int r, const char **ret_message, const char *format, ...) {
 /* What a failure with the database file means to whoever starts the program. */
 static int explain_errno(int r, const char *path, const char **ret_message) {
     if (r == -EUCLEAN)
-        return explain(r, ret_message,
-                       "%s is damaged, or no database: put a backup in its place, or choose another --data",
-                       path);
-    return explain(r, ret_message, "%s cannot be opened: %s", path, strerror(-r));
+        return store_explain(
+            r, ret_message,
+            "%s is damaged, or no database: put a backup in its place, or choose another --data", path);
+    return store_explain(r, ret_message, "%s cannot be opened: %s", path, strerror(-r));
 }
 
 /* ---- the lock ---- */
@@ -61,14 +58,14 @@ static int take_lock(const char *db_path, int *ret_fd, const char **ret_message)
     _cleanup_buf_ struct buf path = {0};
     buf_addf(&path, "%s.lock", db_path);
     if (!buf_ok(&path))
-        return explain(-ENOMEM, ret_message, "memory is out");
+        return store_explain(-ENOMEM, ret_message, "memory is out");
     _cleanup_close_ int fd = open(path.p, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
         return explain_errno(-errno, path.p, ret_message);
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         if (errno != EWOULDBLOCK)
             return explain_errno(-errno, path.p, ret_message);
-        return explain(
+        return store_explain(
             -EBUSY, ret_message,
             "another posthorn runs on this data folder (pid %ld); stop it or choose another --data",
             lock_holder(fd));
@@ -132,19 +129,20 @@ static int migrate(struct connection *c, const char *path, const char **ret_mess
         return explain_errno(blame_file(c, r), path, ret_message);
     if (version != 0 || tables != 0) {
         if (mark != APPLICATION_ID)
-            return explain(-EUCLEAN, ret_message, "%s belongs to another program: choose another --data",
-                           path);
+            return store_explain(-EUCLEAN, ret_message,
+                                 "%s belongs to another program: choose another --data", path);
         if (version < 0 || (uint64_t)version > sqlite_migrations_n)
-            return explain(-EPROTONOSUPPORT, ret_message,
-                           "%s was written by a newer posthorn (schema %lld, this one knows %zu): start the "
-                           "newer one, or choose another --data",
-                           path, (long long)version, sqlite_migrations_n);
+            return store_explain(
+                -EPROTONOSUPPORT, ret_message,
+                "%s was written by a newer posthorn (schema %lld, this one knows %zu): start the "
+                "newer one, or choose another --data",
+                path, (long long)version, sqlite_migrations_n);
     }
     for (size_t to = (size_t)version + 1; to <= sqlite_migrations_n; to++) {
         r = migrate_to(c, to);
         if (r < 0)
-            return explain(r, ret_message, "%s could not be brought to schema %zu: %s", path, to,
-                           strerror(-r));
+            return store_explain(r, ret_message, "%s could not be brought to schema %zu: %s", path, to,
+                                 strerror(-r));
     }
     return 0;
 }
@@ -172,15 +170,15 @@ static int open_locked(struct store *s, const char **ret_message) {
 int store_open(const char *url, struct store **ret, const char **ret_message) {
     struct slice path = slice_of(url);
     if (!slice_starts_with(path, slice_of(scheme)) || path.n == sizeof scheme - 1)
-        return explain(-EINVAL, ret_message, "\"%s\" is no store: sqlite:FILE was expected", url);
+        return store_explain(-EINVAL, ret_message, "\"%s\" is no store: sqlite:FILE was expected", url);
     struct store *s = calloc(1, sizeof *s);
     if (!s)
-        return explain(-ENOMEM, ret_message, "memory is out");
+        return store_explain(-ENOMEM, ret_message, "memory is out");
     *s = (struct store){
         .magic = STORE_MAGIC, .lock_fd = -1, .log_watermark = -1, .path = strdup(url + sizeof scheme - 1)};
     /* The statistics would cost every allocation a lock. Only the first store of a process can say so. */
     (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-    int r = s->path ? open_locked(s, ret_message) : explain(-ENOMEM, ret_message, "memory is out");
+    int r = s->path ? open_locked(s, ret_message) : store_explain(-ENOMEM, ret_message, "memory is out");
     if (r < 0) {
         store_close(s);
         return r;
@@ -198,6 +196,7 @@ void store_close(struct store *s) {
     if (s->lock_fd >= 0)
         close(s->lock_fd);
     free(s->path);
+    OPENSSL_cleanse(&s->sealing, sizeof s->sealing);
     *s = (struct store){0};
     free(s);
 }
@@ -289,6 +288,7 @@ int store_reader_open(struct store *s, struct store_reader **ret) {
     struct store_reader *r = calloc(1, sizeof *r);
     if (!r)
         return -ENOMEM;
+    r->sealing = &s->sealing;
     int e = connection_open(&r->conn, s->path, false);
     if (e < 0) {
         free(r);

@@ -1,4 +1,4 @@
-/* Reading the control plane: tenants, subscriptions, secrets, keys, audit; and the counts of a lane. */
+/* Reading the control plane: tenants, subscriptions, keys, audit; and the counts of a lane. */
 #include <errno.h>
 
 #include "store/sqlite/sqlite.h"
@@ -103,30 +103,6 @@ int store_each_subscription(struct store_reader *r, subscription_row_fn fn, void
                                                     " FROM subscriptions WHERE status<>3 ORDER BY no");
     size_t n;
     return each_subscription(&r->conn, st, fn, arg, &n);
-}
-
-int store_list_secrets(struct store_reader *r, uint32_t subscription_no, int64_t now, secret_row_fn fn,
-                       void *arg) {
-    struct connection *c = &r->conn;
-    sqlite3_stmt *st =
-        subscription_no
-            ? connection_prepare(c, "SELECT " SECRET_COLUMNS " FROM secrets WHERE subscription=?2"
-                                    " AND (expires_at IS NULL OR expires_at>?1) ORDER BY key DESC")
-            : connection_prepare(c, "SELECT " SECRET_COLUMNS " FROM secrets WHERE"
-                                    " (expires_at IS NULL OR expires_at>?1) ORDER BY subscription, key DESC");
-    bind_int(st, 1, now);
-    bind_int(st, 2, subscription_no);
-    int e;
-    while ((e = statement_next(c, st)) > 0) {
-        struct secret_record row;
-        read_secret_columns(st, &row);
-        e = fn(arg, &row);
-        if (e != 0) {
-            statement_done(st);
-            return e;
-        }
-    }
-    return e;
 }
 
 int store_list_keys(struct store_reader *r, size_t limit, key_row_fn fn, void *arg) {

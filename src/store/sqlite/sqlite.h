@@ -5,7 +5,7 @@
 
 #include "store/store.h"
 
-enum { STATEMENTS_MAX = 128 };
+enum { STATEMENTS_MAX = 128, STORE_MAGIC = 0x706f7374 };
 
 /* A connection with its prepared statements, found by the address of their text (a string literal each). */
 struct connection {
@@ -17,8 +17,15 @@ struct connection {
     size_t cached;
 };
 
+/* What seals the secrets, once the store is unlocked (no != 0). */
+struct sealing {
+    int64_t no; /* in seal_keys */
+    struct seal_key key;
+};
+
 struct store {
     uint32_t magic;
+    struct sealing sealing;
     struct connection writer;
     char *path;
     int lock_fd;
@@ -27,7 +34,12 @@ struct store {
 
 struct store_reader {
     struct connection conn;
+    const struct sealing *sealing; /* the store's */
 };
+
+/* Returns r, and a message for whoever starts the program (this thread's, until the next one). */
+int store_explain(int r, const char **ret_message, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* -EUCLEAN: the file is damaged, or no database. */
 int connection_open(struct connection *c, const char *path, bool writer) MUST_USE;
@@ -67,9 +79,6 @@ void read_subscription_columns(sqlite3_stmt *st, struct subscription_record *ret
 
 #define TENANT_COLUMNS "no, id, doc, created_at, updated_at"
 void read_tenant_columns(sqlite3_stmt *st, struct tenant_record *ret);
-
-#define SECRET_COLUMNS "key, tail, subscription, scheme, bytes, created_at, expires_at"
-void read_secret_columns(sqlite3_stmt *st, struct secret_record *ret);
 
 /* Columns: key, tail, tenant, type, schema_version, ordering_key, deliver_at, data_size, deliveries, has_job,
  * body */

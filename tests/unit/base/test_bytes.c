@@ -165,6 +165,17 @@ static void test_hash_does_not_care_where_bytes_stand(void **state) {
     }
 }
 
+static void test_wiping(void **state) {
+    (void)state;
+    struct buf b = {0};
+    buf_wipe(&b);
+    buf_add_str(&b, "a secret");
+    buf_wipe(&b);
+    assert_true(!b.p && !b.n && !b.cap);
+    wipe_free(NULL);
+    wipe_free(slice_dup(SLICE_LIT("a secret")));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_slice_comparisons),
@@ -175,6 +186,7 @@ int main(void) {
         cmocka_unit_test(test_empty_buf_is_a_text),
         cmocka_unit_test(test_limit_keeps_what_was_there),
         cmocka_unit_test(test_json_string),
+        cmocka_unit_test(test_wiping),
         cmocka_unit_test(test_blob),
         cmocka_unit_test(test_hex),
         cmocka_unit_test(test_hash_is_stable),

@@ -1,0 +1,141 @@
+/* Signing secrets: sealed where they enter the database, opened where they leave it. */
+#include "store/sqlite/secrets.h"
+
+#include <errno.h>
+
+#include "base/log.h"
+#include "base/random.h"
+
+enum { CONTEXT_MAX = 128 };
+
+/* Binds a sealed secret to its row: moved to another, it does not open. */
+static struct slice context_of(const struct secret_record *r, char out[CONTEXT_MAX]) {
+    int n = snprintf(out, CONTEXT_MAX, "posthorn secret %u/%u/%016llx%016llx/%d", r->tenant_no,
+                     r->subscription_no, (unsigned long long)r->id.key, (unsigned long long)r->id.tail,
+                     (int)r->key.scheme);
+    CHECK(n > 0 && n < CONTEXT_MAX);
+    return (struct slice){out, (size_t)n};
+}
+
+int secret_seal(const struct sealing *k, const struct secret_record *r, uint8_t out[SEALED_SECRET_MAX],
+                size_t *ret_n) {
+    char context[CONTEXT_MAX];
+    uint8_t nonce[SEAL_NONCE_SIZE];
+    CHECK(k->no && r->tenant_no && r->key.size <= SECRET_BYTES_MAX);
+    random_bytes(nonce, sizeof nonce);
+    int e = seal(&k->key, nonce, context_of(r, context),
+                 (struct slice){(const char *)r->key.bytes, r->key.size}, out);
+    if (e == 0)
+        *ret_n = (size_t)r->key.size + SEAL_OVERHEAD;
+    return e;
+}
+
+int secret_read(const struct sealing *k, sqlite3_stmt *st, struct secret_record *ret) {
+    char context[CONTEXT_MAX], id[ID_TEXT_SIZE];
+    size_t n = 0;
+    CHECK(k->no);
+    *ret = (struct secret_record){
+        .id = {.key = (uint64_t)column_int(st, 0), .tail = (uint64_t)column_int(st, 1)},
+        .subscription_no = (uint32_t)column_int(st, 2),
+        .tenant_no = (uint32_t)column_int(st, 3),
+        .key = {.scheme = (enum signing_scheme)column_int(st, 4), .expires_at = column_int(st, 8)},
+        .created_at = column_int(st, 7),
+    };
+    int e = column_int(st, 5) == k->no ? seal_open(&k->key, context_of(ret, context), column_slice(st, 6),
+                                                   ret->key.bytes, sizeof ret->key.bytes, &n)
+                                       : -EBADMSG;
+    ret->key.size = (uint8_t)n;
+    if (e == 0 && n > 0)
+        return 0;
+    id_format(ID_SECRET, ret->id, id);
+    log_error(e == -ENOMEM
+                  ? "a signing secret cannot be opened: memory is out"
+                  : "a signing secret in the store does not open: the database was changed from outside; put "
+                    "a backup in its place",
+              log_str("secret", id), log_int("subscription_no", ret->subscription_no));
+    return e == -ENOMEM ? e : -EIO;
+}
+
+int store_insert_secret(struct store *s, const struct secret_record *r) {
+    uint8_t sealed[SEALED_SECRET_MAX];
+    size_t n = 0;
+    int e = secret_seal(&s->sealing, r, sealed, &n);
+    if (e < 0)
+        return e;
+    sqlite3_stmt *st = connection_prepare(
+        &s->writer, "INSERT INTO secrets (key, tail, subscription, tenant, scheme, seal_key, sealed,"
+                    " created_at, expires_at) VALUES (?,?,?,?,?,?,?,?,?)");
+    bind_int(st, 1, (int64_t)r->id.key);
+    bind_int(st, 2, (int64_t)r->id.tail);
+    bind_int(st, 3, r->subscription_no);
+    bind_int(st, 4, r->tenant_no);
+    bind_int(st, 5, r->key.scheme);
+    bind_int(st, 6, s->sealing.no);
+    bind_blob(st, 7, (struct slice){(const char *)sealed, n});
+    bind_int(st, 8, r->created_at);
+    bind_time(st, 9, r->key.expires_at);
+    return statement_run(&s->writer, st);
+}
+
+int store_expire_secrets(struct store *s, uint32_t subscription_no, int64_t expires_at) {
+    sqlite3_stmt *st = connection_prepare(&s->writer, "UPDATE secrets SET expires_at=?1 WHERE subscription=?2"
+                                                      " AND (expires_at IS NULL OR expires_at>?1)");
+    bind_int(st, 1, expires_at);
+    bind_int(st, 2, subscription_no);
+    return statement_run(&s->writer, st);
+}
+
+/* Opens each row for fn and wipes it; resets st. */
+static int each_secret(struct connection *c, const struct sealing *k, sqlite3_stmt *st, secret_row_fn fn,
+                       void *arg) {
+    int r;
+    while ((r = statement_next(c, st)) > 0) {
+        struct secret_record row;
+        r = secret_read(k, st, &row);
+        if (r == 0)
+            r = fn(arg, &row);
+        explicit_bzero(&row, sizeof row);
+        if (r != 0) {
+            statement_done(st);
+            return r;
+        }
+    }
+    return r;
+}
+
+struct keys {
+    struct signing_key *at;
+    size_t n;
+};
+
+static int take_key(void *arg, const struct secret_record *row) {
+    struct keys *keys = arg;
+    keys->at[keys->n++] = row->key;
+    return 0;
+}
+
+int store_get_signing_keys(struct store *s, uint32_t subscription_no, int64_t now, struct signing_key *ret,
+                           size_t *ret_n) {
+    struct connection *c = &s->writer;
+    struct keys keys = {.at = ret};
+    sqlite3_stmt *st =
+        connection_prepare(c, "SELECT " SECRET_COLUMNS " FROM secrets WHERE subscription=?"
+                              " AND (expires_at IS NULL OR expires_at>?) ORDER BY key DESC LIMIT ?");
+    bind_int(st, 1, subscription_no);
+    bind_int(st, 2, now);
+    bind_int(st, 3, SUBSCRIPTION_SECRETS_MAX);
+    int r = each_secret(c, &s->sealing, st, take_key, &keys);
+    if (r == 0)
+        *ret_n = keys.n;
+    return r;
+}
+
+int store_list_secrets(struct store_reader *r, uint32_t subscription_no, int64_t now, secret_row_fn fn,
+                       void *arg) {
+    sqlite3_stmt *st =
+        connection_prepare(&r->conn, "SELECT " SECRET_COLUMNS " FROM secrets WHERE subscription=?2"
+                                     " AND (expires_at IS NULL OR expires_at>?1) ORDER BY key DESC");
+    bind_int(st, 1, now);
+    bind_int(st, 2, subscription_no);
+    return each_secret(&r->conn, r->sealing, st, fn, arg);
+}

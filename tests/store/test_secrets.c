@@ -1,0 +1,326 @@
+/* Secrets at rest: sealed, bound to their row, sealed anew with another key; the SQLite file alone. */
+#include "fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "faulty_vfs.h"
+#include "store/schema/schema.h"
+
+enum { MANY = 2 * STORE_SEAL_STEP + 7 };
+
+static const char needle[] = "these 24 bytes are secret"; /* 24 of them are */
+
+static struct seal_keyring ring_of(const char *fillings) {
+    struct seal_keyring ring = {.n = strlen(fillings)};
+    for (size_t i = 0; i < ring.n; i++) {
+        uint8_t bytes[SEAL_KEY_SIZE];
+        memset(bytes, fillings[i], sizeof bytes);
+        assert_int_equal(seal_key_of_bytes(bytes, &ring.keys[i]), 0);
+    }
+    return ring;
+}
+
+/* Opens the file with keys, the first of which seals; *ret_resealed and the reader may be NULL. */
+static int open_with(struct fixture *f, const char *keys, uint64_t *ret_resealed) {
+    struct seal_keyring ring = ring_of(keys);
+    const char *message = "";
+    uint64_t resealed = 0;
+    assert_int_equal(store_open(f->url, &f->store, &message), 0);
+    int r = store_unlock(f->store, &ring, &resealed, &message);
+    if (r < 0) {
+        assert_true(strlen(message) > 20);
+        store_close(f->store);
+        f->store = NULL;
+        return r;
+    }
+    assert_int_equal(store_reader_open(f->store, &f->reader), 0);
+    if (ret_resealed)
+        *ret_resealed = resealed;
+    return 0;
+}
+
+/* Whether bytes are found in a file of the store: the database, or its log. */
+static bool found_in_files(struct fixture *f, const void *bytes, size_t n) {
+    static const char *const suffixes[] = {"", "-wal", "-shm"};
+    char *db = fixture_path(f);
+    bool found = false;
+    for (size_t i = 0; i < COUNT(suffixes); i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s%s", db, suffixes[i]);
+        int fd = open(path, O_RDONLY);
+        struct stat st;
+        if (fd < 0)
+            continue;
+        assert_int_equal(fstat(fd, &st), 0);
+        char *content = malloc((size_t)st.st_size + 1);
+        assert_int_equal(read(fd, content, (size_t)st.st_size), st.st_size);
+        found |= memmem(content, (size_t)st.st_size, bytes, n) != NULL;
+        free(content);
+        close(fd);
+    }
+    free(db);
+    return found;
+}
+
+static void run_sql(const char *path, const char *sql) {
+    sqlite3 *db = NULL;
+    char *error = NULL;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, sql, NULL, NULL, &error) != SQLITE_OK)
+        fail_msg("%s: %s", sql, error);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+static int64_t sql_number(const char *path, const char *sql) {
+    sqlite3 *db = NULL;
+    sqlite3_stmt *st = NULL;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+    int64_t n = sqlite3_column_int64(st, 0);
+    sqlite3_finalize(st);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    return n;
+}
+
+static void insert_secret(struct fixture *f, uint32_t tenant, uint32_t sub) {
+    struct secret_record r = {.id = next_id(f, f->now),
+                              .tenant_no = tenant,
+                              .subscription_no = sub,
+                              .created_at = f->now,
+                              .key = {.size = 24}};
+    memcpy(r.key.bytes, needle, 24);
+    assert_int_equal(store_insert_secret(f->store, &r), 0);
+}
+
+static int count_needles(void *arg, const struct secret_record *row) {
+    assert_int_equal(row->key.size, 24);
+    assert_memory_equal(row->key.bytes, needle, 24);
+    ++*(size_t *)arg;
+    return 0;
+}
+
+static size_t readable(struct fixture *f, uint32_t sub) {
+    size_t n = 0;
+    assert_int_equal(store_list_secrets(f->reader, sub, f->now, count_needles, &n), 0);
+    return n;
+}
+
+/* A fixture whose store is sealed with key 'A' and holds n secrets of one subscription. */
+static uint32_t start_with(struct fixture *f, size_t n) {
+    fixture_close(f);
+    char *path = fixture_path(f);
+    assert_int_equal(unlink(path), 0);
+    free(path);
+    assert_int_equal(open_with(f, "A", NULL), 0);
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
+    begin(f);
+    for (size_t i = 0; i < n; i++)
+        insert_secret(f, tenant, sub);
+    commit(f);
+    return sub;
+}
+
+static void test_no_secret_lies_in_the_files(void **state) {
+    struct fixture *f = *state;
+    uint32_t sub = start_with(f, 5);
+    assert_int_equal(readable(f, sub), 5);
+    assert_false(found_in_files(f, needle, 16));
+    fixture_close(f);
+    assert_false(found_in_files(f, needle, 16));
+    assert_int_equal(open_with(f, "A", NULL), 0);
+    assert_int_equal(readable(f, sub), 5);
+}
+
+static void test_two_seals_of_one_secret_differ(void **state) {
+    struct fixture *f = *state;
+    start_with(f, 50);
+    char *path = fixture_path(f);
+    fixture_close(f);
+    assert_int_equal(sql_number(path, "SELECT count(DISTINCT substr(sealed, 2, 12)) FROM secrets"), 50);
+    free(path);
+    assert_int_equal(open_with(f, "A", NULL), 0);
+}
+
+static void test_another_key_is_refused(void **state) {
+    struct fixture *f = *state;
+    uint32_t sub = start_with(f, 3);
+    bool sealed = false;
+    assert_int_equal(store_is_sealed(f->store, &sealed), 0);
+    assert_true(sealed);
+    fixture_close(f);
+    assert_int_equal(open_with(f, "B", NULL), -EKEYREJECTED);
+    assert_int_equal(open_with(f, "BC", NULL), -EKEYREJECTED);
+    assert_int_equal(open_with(f, "A", NULL), 0);
+    assert_int_equal(readable(f, sub), 3);
+}
+
+/* The check does not wait for the first secret: a store remembers its key from its first start. */
+static void test_an_empty_store_remembers_its_key(void **state) {
+    struct fixture *f = *state;
+    start_with(f, 0);
+    fixture_close(f);
+    assert_int_equal(open_with(f, "B", NULL), -EKEYREJECTED);
+    assert_int_equal(open_with(f, "BA", NULL), 0);
+}
+
+static void test_change_of_key(void **state) {
+    struct fixture *f = *state;
+    uint64_t resealed = 0;
+    uint32_t sub = start_with(f, MANY);
+    fixture_close(f);
+    char *path = fixture_path(f);
+    assert_int_equal(open_with(f, "BA", &resealed), 0);
+    assert_int_equal(resealed, MANY);
+    assert_int_equal(readable(f, sub), MANY);
+    fixture_close(f);
+    assert_int_equal(open_with(f, "A", NULL), -EKEYREJECTED);
+    assert_int_equal(open_with(f, "B", &resealed), 0);
+    assert_int_equal(resealed, 0);
+    assert_int_equal(readable(f, sub), MANY);
+    fixture_close(f);
+    /* And back. */
+    assert_int_equal(open_with(f, "AB", &resealed), 0);
+    assert_int_equal(resealed, MANY);
+    free(path);
+}
+
+/* Killed at any write while secrets are sealed anew: both keys bring every one back. */
+static void test_kill_while_the_key_is_changed(void **state) {
+    struct fixture *f = *state;
+    uint32_t sub = start_with(f, STORE_SEAL_STEP + 3);
+    fixture_close(f);
+    enum { STEPS_MAX = 400 };
+    bool died = true;
+    unsigned n, deaths = 0;
+    for (n = 1; died && n < STEPS_MAX; n += 3) {
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            faulty_vfs_arm((struct fault){.what = FAULT_DIE, .at = n});
+            _exit(open_with(f, "BA", NULL) == 0 ? 0 : 1);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        died = WIFSIGNALED(status);
+        assert_true(died ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0);
+        deaths += died;
+        assert_int_equal(open_with(f, "AB", NULL), 0);
+        assert_int_equal(readable(f, sub), STORE_SEAL_STEP + 3);
+        fixture_close(f);
+    }
+    assert_true(deaths > 5 && n < STEPS_MAX);
+    assert_int_equal(open_with(f, "AB", NULL), 0);
+}
+
+static int refuse_row(void *arg, const struct secret_record *row) {
+    (void)row;
+    ++*(size_t *)arg;
+    return 0;
+}
+
+/* What was changed in the file is told, and is never used to sign. */
+static void test_tampering_is_noticed(void **state) {
+    struct fixture *f = *state;
+    static const char *const changes[] = {
+        "UPDATE secrets SET sealed = substr(sealed,1,20) || x'00' || substr(sealed,22)",
+        "UPDATE secrets SET sealed = substr(sealed,1,length(sealed)-1)",
+        "UPDATE secrets SET sealed = x''",
+        "UPDATE secrets SET tail = tail + 1",
+        "UPDATE secrets SET scheme = 1",
+        "UPDATE secrets SET tenant = tenant + 1",
+        "UPDATE secrets SET seal_key = seal_key + 1",
+    };
+    char *path = fixture_path(f);
+    for (size_t i = 0; i < COUNT(changes); i++) {
+        uint32_t sub = start_with(f, 1);
+        fixture_close(f);
+        run_sql(path, changes[i]);
+        assert_int_equal(open_with(f, "A", NULL), 0);
+        size_t seen = 0, n = 7;
+        struct signing_key keys[SUBSCRIPTION_SECRETS_MAX];
+        assert_int_equal(store_list_secrets(f->reader, sub, f->now, refuse_row, &seen), -EIO);
+        assert_int_equal(seen, 0);
+        begin(f);
+        assert_int_equal(store_get_signing_keys(f->store, sub, f->now, keys, &n), -EIO);
+        assert_int_equal(n, 7);
+        rollback(f);
+    }
+    free(path);
+}
+
+static void test_a_secret_of_another_subscription_does_not_open(void **state) {
+    struct fixture *f = *state;
+    char *path = fixture_path(f);
+    start_with(f, 1);
+    uint32_t other = make_subscription(f, make_tenant(f));
+    fixture_close(f);
+    char sql[128];
+    snprintf(sql, sizeof sql, "UPDATE secrets SET subscription=%u", other);
+    run_sql(path, sql);
+    assert_int_equal(open_with(f, "A", NULL), 0);
+    size_t seen = 0;
+    assert_int_equal(store_list_secrets(f->reader, other, f->now, refuse_row, &seen), -EIO);
+    free(path);
+}
+
+/* ---- a store from before secrets were sealed ---- */
+
+static void make_plain_store(struct fixture *f, const char *path) {
+    fixture_close(f);
+    assert_int_equal(unlink(path), 0);
+    run_sql(path, "PRAGMA secure_delete=OFF; PRAGMA journal_mode=WAL");
+    run_sql(path, sqlite_migrations[0]);
+    run_sql(path, "PRAGMA user_version=1; PRAGMA application_id=0x706f7374");
+    run_sql(path, "INSERT INTO tenants (no, id, doc, created_at, updated_at) VALUES (3, 'acme', '{}', 1, 1);"
+                  "INSERT INTO subscriptions (no, key, tail, tenant, status, doc, created_at, updated_at)"
+                  " VALUES (5, 50, 51, 3, 0, '{}', 1, 1)");
+    char sql[512];
+    snprintf(sql, sizeof sql,
+             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<%d)"
+             " INSERT INTO secrets (key, tail, subscription, scheme, bytes, created_at)"
+             " SELECT i, i, 5, 0, CAST('%.24s' AS BLOB), i FROM n",
+             MANY, needle);
+    run_sql(path, sql);
+}
+
+static void test_plain_secrets_are_sealed_and_erased(void **state) {
+    struct fixture *f = *state;
+    char *path = fixture_path(f);
+    uint64_t resealed = 0;
+    make_plain_store(f, path);
+    assert_true(found_in_files(f, needle, 16));
+    assert_int_equal(open_with(f, "A", &resealed), 0);
+    assert_int_equal(resealed, MANY);
+    assert_int_equal(readable(f, 5), MANY);
+    assert_false(found_in_files(f, needle, 16));
+    fixture_close(f);
+    assert_int_equal(sql_number(path, "SELECT count(*) FROM sqlite_schema WHERE name='secrets_plain'"), 0);
+    assert_int_equal(open_with(f, "A", &resealed), 0);
+    assert_int_equal(resealed, 0);
+    free(path);
+}
+
+int main(void) {
+    if (getenv("POSTHORN_TEST_STORE"))
+        return 0; /* of the SQLite file alone */
+    faulty_vfs_install();
+    const struct CMUnitTest tests[] = {
+        STORE_TEST(test_no_secret_lies_in_the_files),
+        STORE_TEST(test_two_seals_of_one_secret_differ),
+        STORE_TEST(test_another_key_is_refused),
+        STORE_TEST(test_an_empty_store_remembers_its_key),
+        STORE_TEST(test_change_of_key),
+        STORE_TEST(test_kill_while_the_key_is_changed),
+        STORE_TEST(test_tampering_is_noticed),
+        STORE_TEST(test_a_secret_of_another_subscription_does_not_open),
+        STORE_TEST(test_plain_secrets_are_sealed_and_erased),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
