@@ -327,7 +327,8 @@ static int write_change(struct request *r, struct store *s, struct subscription_
         return -ENOMEM;
     record->doc = slice_of(text);
     /* What matched at publish is delivered: pending jobs come first. */
-    int e = differs(stored, doc, "event_types") || differs(stored, doc, "status")
+    int e = differs(stored, doc, "event_types") || differs(stored, doc, "filter") ||
+                    differs(stored, doc, "status")
                 ? fanout_settle_jobs_for(r->o->fanout, s, p->no, r->now)
                 : 0;
     if (e == 0)

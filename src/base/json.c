@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "base/json_tape.h"
+
 struct json_cursor json_open(struct slice text) {
     const char *begin = text.n ? text.p : "";
     return (struct json_cursor){.begin = begin, .at = begin, .end = begin + text.n};
@@ -131,6 +133,46 @@ static int skip_word(struct json_cursor *c, const char *word) {
 
 static int skip_value(struct json_cursor *c, int depth, enum json_type *ret_type);
 
+/* Notes where the value or member name at the cursor begins; the type of a node that is still open is none of
+ * the values'. */
+static int tape_open(struct json_cursor *c, size_t *ret) {
+    struct json_tape *t = c->tape;
+    if (t->n == t->cap) {
+        size_t cap = t->cap ? t->cap * 2 : 64;
+        struct json_node *nodes = realloc(t->nodes, cap * sizeof *nodes);
+        if (!nodes) {
+            c->problem = "memory is out";
+            return -ENOMEM;
+        }
+        t->nodes = nodes;
+        t->cap = cap;
+    }
+    t->nodes[t->n] = (struct json_node){.start = (uint32_t)json_offset(c)};
+    *ret = t->n++;
+    return 0;
+}
+
+static void tape_close(struct json_cursor *c, size_t at, enum json_type type) {
+    struct json_node *node = &c->tape->nodes[at];
+    size_t n = json_offset(c) - node->start;
+    node->n = (uint32_t)n;
+    node->next = (uint32_t)c->tape->n;
+    node->type = (uint8_t)type;
+    node->escaped = type == JSON_TYPE_STRING && memchr(c->begin + node->start, '\\', n);
+}
+
+static int skip_name(struct json_cursor *c) {
+    size_t slot = 0;
+    if (!c->tape)
+        return skip_string(c);
+    int r = tape_open(c, &slot);
+    if (r == 0)
+        r = skip_string(c);
+    if (r == 0)
+        tape_close(c, slot, JSON_TYPE_STRING);
+    return r;
+}
+
 /* The rest of an object (after its brace) or array, members and closing mark. */
 static int skip_container(struct json_cursor *c, int depth, bool object) {
     if (depth >= JSON_DEPTH_MAX)
@@ -148,15 +190,17 @@ static int skip_container(struct json_cursor *c, int depth, bool object) {
         if (object) {
             if (c->at >= c->end || *c->at != '"')
                 return fail(c, "a member name in quotes was expected");
-            if (skip_string(c) < 0)
-                return -EINVAL;
+            int r = skip_name(c);
+            if (r < 0)
+                return r;
             skip_space(c);
             if (c->at >= c->end || *c->at != ':')
                 return fail(c, "':' was expected");
             c->at++;
         }
-        if (skip_value(c, depth + 1, &ignored) < 0)
-            return -EINVAL;
+        int r = skip_value(c, depth + 1, &ignored);
+        if (r < 0)
+            return r;
         skip_space(c);
         if (c->at < c->end && *c->at == ',') {
             c->at++;
@@ -170,10 +214,8 @@ static int skip_container(struct json_cursor *c, int depth, bool object) {
     }
 }
 
-static int skip_value(struct json_cursor *c, int depth, enum json_type *ret_type) {
-    skip_space(c);
-    if (c->at >= c->end)
-        return fail(c, "the text ends where a value was expected");
+/* What begins at the cursor, which is not at the end. */
+static int skip_token(struct json_cursor *c, int depth, enum json_type *ret_type) {
     switch (*c->at) {
     case '{':
         *ret_type = JSON_TYPE_OBJECT;
@@ -199,6 +241,36 @@ static int skip_value(struct json_cursor *c, int depth, enum json_type *ret_type
             return fail(c, "not a JSON value");
         return skip_number(c);
     }
+}
+
+static int skip_value(struct json_cursor *c, int depth, enum json_type *ret_type) {
+    skip_space(c);
+    if (c->at >= c->end)
+        return fail(c, "the text ends where a value was expected");
+    if (!c->tape)
+        return skip_token(c, depth, ret_type);
+    size_t slot;
+    int r = tape_open(c, &slot);
+    if (r == 0)
+        r = skip_token(c, depth, ret_type);
+    if (r == 0)
+        tape_close(c, slot, *ret_type);
+    return r;
+}
+
+int json_tape_read(struct json_tape *t, struct slice text) {
+    struct json_cursor c = json_open(text);
+    enum json_type type;
+    t->n = 0;
+    if (text.n > UINT32_MAX)
+        return -E2BIG;
+    c.tape = t;
+    int r = skip_value(&c, 0, &type);
+    if (r == 0)
+        r = json_finish(&c);
+    if (r < 0)
+        t->n = 0;
+    return r;
 }
 
 int json_value(struct json_cursor *c, struct slice *ret_value, enum json_type *ret_type) {
@@ -285,61 +357,102 @@ static unsigned hex4(const char *p) {
     return v;
 }
 
-static void add_utf8(struct buf *out, unsigned v) {
+static size_t put_utf8(char out[4], unsigned v) {
     if (v < 0x80) {
-        buf_add_char(out, (char)v);
-    } else if (v < 0x800) {
-        buf_add_char(out, (char)(0xC0 | v >> 6));
-        buf_add_char(out, (char)(0x80 | (v & 0x3F)));
-    } else if (v < 0x10000) {
-        buf_add_char(out, (char)(0xE0 | v >> 12));
-        buf_add_char(out, (char)(0x80 | (v >> 6 & 0x3F)));
-        buf_add_char(out, (char)(0x80 | (v & 0x3F)));
-    } else {
-        buf_add_char(out, (char)(0xF0 | v >> 18));
-        buf_add_char(out, (char)(0x80 | (v >> 12 & 0x3F)));
-        buf_add_char(out, (char)(0x80 | (v >> 6 & 0x3F)));
-        buf_add_char(out, (char)(0x80 | (v & 0x3F)));
+        out[0] = (char)v;
+        return 1;
     }
+    size_t n = v < 0x800 ? 2 : v < 0x10000 ? 3 : 4;
+    for (size_t i = n - 1; i > 0; i--, v >>= 6)
+        out[i] = (char)(0x80 | (v & 0x3F));
+    out[0] = (char)((n == 2 ? 0xC0 : n == 3 ? 0xE0 : 0xF0) | v);
+    return n;
 }
 
-/* Decodes the escape at s.p[i] (a backslash) and returns how many bytes it took, 0 for U+0000. */
-static size_t decode_escape(struct slice s, size_t i, struct buf *out) {
+/* The character that the escape at s.p[i] (a backslash) stands for; returns how many bytes it took. */
+static size_t decode_escape(struct slice s, size_t i, unsigned *ret) {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
     const char *simple = strchr(from, s.p[i + 1]);
     if (simple) {
-        buf_add_char(out, to[simple - from]);
+        *ret = (unsigned char)to[simple - from];
         return 2;
     }
     unsigned v = hex4(s.p + i + 2);
-    if (v == 0)
-        return 0;
     if (v >= 0xD800 && v < 0xDC00 && i + 12 <= s.n && s.p[i + 6] == '\\' && s.p[i + 7] == 'u') {
         unsigned low = hex4(s.p + i + 8);
         if (low >= 0xDC00 && low < 0xE000) {
-            add_utf8(out, 0x10000 + ((v - 0xD800) << 10) + (low - 0xDC00));
+            *ret = 0x10000 + ((v - 0xD800) << 10) + (low - 0xDC00);
             return 12;
         }
     }
-    add_utf8(out, v >= 0xD800 && v < 0xE000 ? 0xFFFD : v);
+    *ret = v >= 0xD800 && v < 0xE000 ? 0xFFFD : v;
     return 6;
 }
 
+/* The next bytes that the inner of a string stands for, up to its next escape, or of that (in `room`); moves
+ * *i behind them. */
+static struct slice next_run(struct slice s, size_t *i, char room[4]) {
+    const char *start = s.p + *i;
+    if (*start == '\\') {
+        unsigned v;
+        *i += decode_escape(s, *i, &v);
+        return (struct slice){room, put_utf8(room, v)};
+    }
+    const char *escape = memchr(start, '\\', s.n - *i);
+    size_t n = escape ? (size_t)(escape - start) : s.n - *i;
+    *i += n;
+    return (struct slice){start, n};
+}
+
 static int decode_inner(struct slice s, struct buf *out) {
-    size_t i = 0;
-    while (i < s.n) {
-        const char *escape = memchr(s.p + i, '\\', s.n - i);
-        size_t plain = escape ? (size_t)(escape - s.p) - i : s.n - i;
-        buf_add(out, s.p + i, plain);
-        i += plain;
-        if (!escape)
-            break;
-        size_t took = decode_escape(s, i, out);
-        if (!took)
+    char room[4];
+    for (size_t i = 0; i < s.n;) {
+        struct slice run = next_run(s, &i, room);
+        if (run.p[0] == '\0')
             return -EINVAL;
-        i += took;
+        buf_add_slice(out, run);
     }
     return buf_ok(out) ? 0 : -ENOMEM;
+}
+
+static struct slice inner(struct slice value) {
+    CHECK(value.n >= 2 && value.p[0] == '"');
+    return (struct slice){value.p + 1, value.n - 2};
+}
+
+int json_string_compare(struct slice value, struct slice prefix) {
+    struct slice s = inner(value);
+    char room[4];
+    size_t matched = 0;
+    for (size_t i = 0; i < s.n;) {
+        struct slice run = next_run(s, &i, room);
+        size_t n = run.n < prefix.n - matched ? run.n : prefix.n - matched;
+        if (memcmp(run.p, prefix.p + matched, n) != 0)
+            return -1;
+        matched += n;
+        if (n < run.n)
+            return 0;
+    }
+    return matched == prefix.n ? 1 : -1;
+}
+
+bool json_string_ends_with(struct slice value, struct slice suffix) {
+    struct slice s = inner(value);
+    char room[4];
+    size_t total = 0, at = 0;
+    for (size_t i = 0; i < s.n;)
+        total += next_run(s, &i, room).n;
+    if (total < suffix.n)
+        return false;
+    size_t before = total - suffix.n;
+    for (size_t i = 0; i < s.n;) {
+        struct slice run = next_run(s, &i, room);
+        size_t skip = at < before ? before - at : 0;
+        if (skip < run.n && memcmp(run.p + skip, suffix.p + (at + skip - before), run.n - skip) != 0)
+            return false;
+        at += run.n;
+    }
+    return true;
 }
 
 bool json_key_is(struct slice key, const char *name) {
@@ -350,8 +463,7 @@ bool json_key_is(struct slice key, const char *name) {
 }
 
 int json_string_decode(struct slice value, struct buf *out) {
-    CHECK(value.n >= 2 && value.p[0] == '"');
-    return decode_inner((struct slice){value.p + 1, value.n - 2}, out);
+    return decode_inner(inner(value), out);
 }
 
 int json_int(struct slice value, int64_t *ret) {

@@ -20,6 +20,7 @@ enum { JSON_DEPTH_MAX = 64 };
 struct json_cursor {
     const char *begin, *at, *end;
     const char *problem;
+    struct json_tape *tape; /* private: json_tape_read */
 };
 
 struct json_member {
@@ -54,6 +55,11 @@ bool json_key_is(struct slice key, const char *name);
  * Unpaired surrogates become U+FFFD. A string with U+0000 in it is refused with -EINVAL: nothing here holds
  * one. */
 int json_string_decode(struct slice value, struct buf *out) MUST_USE;
+
+/* How far a string value (in quotes, validated) begins with the plain UTF-8 bytes of `prefix`: 1 when it is
+ * `prefix` and no more, 0 when more follows, -1 when it differs. Builds nothing. */
+int json_string_compare(struct slice value, struct slice prefix);
+bool json_string_ends_with(struct slice value, struct slice suffix);
 
 /* Integer value of a number without fraction or exponent; -EINVAL for others, -ERANGE past 64 bits. */
 int json_int(struct slice value, int64_t *ret) MUST_USE;

@@ -7,7 +7,7 @@ enum { FIELD_ERRORS_MAX = 64 };
 
 struct field_error {
     char field[80];
-    char message[160];
+    char message[240];
 };
 
 struct field_errors {

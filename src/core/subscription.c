@@ -48,6 +48,7 @@ static void subscription_free(struct subscription *s) {
     free(s->event_types);
     free(s->url);
     free(s->headers);
+    filter_unref(s->filter);
     policy_clear(&s->policy);
     if (s->keys)
         OPENSSL_cleanse(s->keys, s->keys_n * sizeof *s->keys);
@@ -107,6 +108,16 @@ static int read_headers(const json_t *object, struct subscription *s) {
     return 0;
 }
 
+/* A stored filter was valid when it went in. */
+static int read_filter(const json_t *doc, struct subscription *s) {
+    struct field_errors errors;
+    field_errors_init(&errors);
+    if (!doc || json_is_null(doc))
+        return 0;
+    s->filter = filter_compile(doc, &errors);
+    return s->filter ? 0 : -ENOMEM;
+}
+
 struct subscription *subscription_from_doc(const json_t *doc) {
     _cleanup_subscription_ struct subscription *s = calloc(1, sizeof *s);
     if (!s)
@@ -123,6 +134,7 @@ struct subscription *subscription_from_doc(const json_t *doc) {
     s->receipts = json_is_true(json_object_get(doc, "receipts"));
     if (!s->url || read_event_types(json_object_get(doc, "event_types"), s) < 0 ||
         read_headers(json_object_get(doc, "headers"), s) < 0 ||
+        read_filter(json_object_get(doc, "filter"), s) < 0 ||
         policy_from_doc(json_object_get(doc, "policy"), &s->policy) < 0)
         return NULL;
     return TAKE_PTR(s);
@@ -142,4 +154,8 @@ bool subscription_matches(const struct subscription *s, struct slice event_type)
         if (covers(slice_of(s->event_types[i]), event_type))
             return true;
     return false;
+}
+
+bool subscription_wants(const struct subscription *s, const struct filter_subject *event, uint64_t *steps) {
+    return subscription_matches(s, event->type) && (!s->filter || filter_matches(s->filter, event, steps));
 }

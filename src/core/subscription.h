@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "core/field_errors.h"
+#include "core/filter.h"
 #include "core/id.h"
 #include "core/policy.h"
 #include "core/signature.h"
@@ -45,7 +46,8 @@ struct subscription {
     char *url;          /* canonical */
     char **event_types; /* exact names or "prefix.*"; none: all */
     uint16_t event_types_n;
-    char *headers; /* "Name: value\r\n…" ready to send, or NULL */
+    struct filter *filter; /* NULL: none */
+    char *headers;         /* "Name: value\r\n…" ready to send, or NULL */
     struct policy policy;
     int64_t resumed_at;       /* Unix ms of the last end of a pause, 0 when never paused */
     struct signing_key *keys; /* newest first */
@@ -70,7 +72,7 @@ json_t *subscription_parse_for(const json_t *doc, enum tenant_tier tier, struct 
 
 /* A PATCH: what `patch` (RFC 7396) makes of a stored document, to be parsed again, so that null restores the
  * default. A patch with the other form of policy.retry replaces the stored one whole. The caller owns the
- * result; NULL when memory is out. */
+ * result; NULL when memory is out. A filter is merged into as any other member. */
 json_t *subscription_merge(const json_t *doc, const json_t *patch);
 
 /* The snapshot of a document that subscription_parse returned (in the store or just now): one reference, all
@@ -81,6 +83,9 @@ struct subscription *subscription_from_doc(const json_t *doc);
 /* Whether an event type matches the subscription's list. "x.*" matches "x.a" and "x.a.b", not "x"; an empty
  * list matches every type but those that begin with "posthorn.". */
 bool subscription_matches(const struct subscription *s, struct slice event_type);
+/* Whether the event is one that the subscription asks for: by its type and its filter, whatever its status.
+ */
+bool subscription_wants(const struct subscription *s, const struct filter_subject *event, uint64_t *steps);
 
 /* What orders the deliveries of an event within its subscription: 0 for unordered; those with the same value
  * go one at a time, in publish order. Keys that share a hash are serialised together, which is harmless.

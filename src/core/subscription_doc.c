@@ -63,6 +63,13 @@ static void parse_event_types(struct doc *d) {
     doc_put(d, "event_types", given ? json_deep_copy(given) : json_array());
 }
 
+static void parse_filter(struct doc *d) {
+    const json_t *given = doc_get(d, "filter");
+    if (given)
+        filter_unref(filter_compile(given, d->errors));
+    doc_put(d, "filter", given ? json_deep_copy(given) : json_null());
+}
+
 /* An object of strings: its members in turn, or an error of the field and false. */
 static bool is_object_of(struct doc *d, const char *name, size_t members_max, const char *of_what) {
     const json_t *given = doc_get(d, name);
@@ -178,8 +185,7 @@ json_t *subscription_parse_for(const json_t *doc, enum tenant_tier tier, struct 
     doc_begin(&d, doc, false, errors);
     parse_url(&d);
     parse_event_types(&d);
-    doc_refuse(&d, "filter", "filters are not supported yet");
-    doc_put(&d, "filter", json_null());
+    parse_filter(&d);
     (void)doc_text(&d, "description", SUBSCRIPTION_DESCRIPTION_MAX, "");
     parse_metadata(&d);
     (void)doc_word(&d, "status", statuses, COUNT(statuses), 0);

@@ -4,11 +4,17 @@
 
 #include "base/log.h"
 #include "fanout/index.h"
+#include "fanout/judge.h"
 
-enum { JOBS_A_LOOK = 256 };
+enum {
+    JOBS_A_LOOK = 256,
+    /* What a chunk may cost in looking at subscriptions and at values of the payload for their filters. */
+    CHUNK_STEPS_MAX = 100000,
+};
 
 struct fanout {
     struct index *index;
+    struct judge *judge;
     struct metrics *metrics;
     uint64_t last_served; /* event key of the job that had its turn last */
     bool has_jobs;
@@ -23,8 +29,10 @@ int fanout_new(struct metrics *m, struct fanout **ret) {
     f->metrics = m;
     f->has_jobs = true; /* the store may hold some */
     int r = index_new(&f->index);
+    if (r == 0)
+        r = judge_new(&f->judge);
     if (r < 0) {
-        free(f);
+        fanout_free(f);
         return r;
     }
     *ret = f;
@@ -35,16 +43,19 @@ void fanout_free(struct fanout *f) {
     if (!f)
         return;
     index_free(f->index);
+    judge_free(f->judge);
     free(f->notices);
     free(f);
 }
 
 int fanout_put(struct fanout *f, struct subscription *s) {
-    return index_put(f->index, s);
+    int r = judge_put(f->judge, s);
+    return r < 0 ? r : index_put(f->index, s);
 }
 
 void fanout_remove(struct fanout *f, uint32_t subscription_no) {
     index_remove(f->index, subscription_no);
+    judge_remove(f->judge, subscription_no);
 }
 
 struct subscription *fanout_subscription(struct fanout *f, uint32_t subscription_no) {
@@ -120,19 +131,31 @@ static int expand_chunk(struct fanout *f, struct store *st, const struct event_r
                         uint32_t *cursor, uint32_t upper, uint32_t *deliveries) {
     struct new_delivery chunk[FANOUT_CHUNK];
     size_t n = 0;
+    uint64_t steps = 0;
     struct index_walk walk;
     index_match(f->index, e->tenant_no, e->type, *cursor, &walk);
-    struct subscription *s = NULL;
-    while (n < FANOUT_CHUNK && (s = index_walk_next(&walk)) && s->no <= upper)
-        chunk[n++] = delivery_for(e, s, false, now);
-    bool all = n < FANOUT_CHUNK;
-    *cursor = all ? upper : chunk[n - 1].subscription_no;
+    for (;; steps++) {
+        const struct subscription *s = index_walk_next(&walk);
+        if (!s || s->no > upper) {
+            *cursor = upper;
+            break;
+        }
+        if (n == FANOUT_CHUNK || steps >= CHUNK_STEPS_MAX)
+            break;
+        int wanted = judge_wants(f->judge, s->no, e, &steps);
+        if (wanted < 0)
+            return wanted;
+        if (wanted)
+            chunk[n++] = delivery_for(e, s, false, now);
+        *cursor = s->no;
+    }
     return insert(f, st, chunk, n, deliveries);
 }
 
-static int start_job(struct fanout *f, struct store *st, struct event_record *e) {
+static int start_job(struct fanout *f, struct store *st, struct event_record *e, uint32_t cursor) {
     struct fanout_job job = {.event_key = e->id.key,
                              .tenant_no = e->tenant_no,
+                             .cursor = cursor,
                              .upper = index_upper(f->index),
                              .state = FANOUT_PENDING};
     e->has_job = true;
@@ -155,14 +178,11 @@ int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uin
     struct index_walk walk;
     index_match(f->index, e->tenant_no, e->type, 0, &walk);
     if (index_walk_bound(&walk) > FANOUT_INLINE_MAX)
-        return start_job(f, st, e);
-    uint32_t cursor = 0;
-    while (cursor != UINT32_MAX) {
-        int r = expand_chunk(f, st, e, now, &cursor, UINT32_MAX, &e->deliveries);
-        if (r < 0)
-            return r;
-    }
-    return 0;
+        return start_job(f, st, e, 0);
+    uint32_t cursor = 0, upper = index_upper(f->index);
+    int r = expand_chunk(f, st, e, now, &cursor, upper, &e->deliveries);
+    /* A chunk has room for all of them, but their filters may cost too much for one transaction. */
+    return r < 0 || cursor == upper ? r : start_job(f, st, e, cursor);
 }
 
 /* The job whose turn it is: the next after the one served last, round the circle. */
@@ -211,11 +231,24 @@ int fanout_expand(struct fanout *f, struct store *st, int64_t now, bool *ret_mor
     return 0;
 }
 
+/* 1: the event is one of those that the subscription asks for. */
+static int wants(struct fanout *f, const struct subscription *s, const struct event_record *e) {
+    uint64_t steps = 0;
+    return subscription_matches(s, e->type) ? judge_wants(f->judge, s->no, e, &steps) : 0;
+}
+
+int fanout_wants(struct fanout *f, uint32_t subscription_no, const struct event_record *e) {
+    const struct subscription *s = index_get(f->index, subscription_no);
+    return s ? wants(f, s, e) : -ENOENT;
+}
+
 static int expand_for_one(struct fanout *f, struct store *st, struct fanout_job *job, struct subscription *s,
                           int64_t now) {
     struct event_record e;
     int r = store_get_event(st, job->event_key, &e);
-    if (r < 0 || !subscription_matches(s, e.type))
+    if (r == 0)
+        r = wants(f, s, &e);
+    if (r <= 0)
         return r;
     struct new_delivery d = delivery_for(&e, s, false, now);
     r = insert(f, st, &d, 1, &job->deliveries);

@@ -15,7 +15,7 @@ int fanout_new(struct metrics *m, struct fanout **ret) MUST_USE;
 void fanout_free(struct fanout *f);
 
 /* Adds or replaces a subscription's snapshot (its own reference); only ACTIVE and PAUSED ones match new
- * events. */
+ * events. Call it before the snapshot is shared: its filter is replaced by an equal one that others have. */
 int fanout_put(struct fanout *f, struct subscription *s) MUST_USE;
 void fanout_remove(struct fanout *f, uint32_t subscription_no);
 /* The snapshot in force, borrowed until the next put or remove of it; NULL when unknown. */
@@ -23,8 +23,12 @@ struct subscription *fanout_subscription(struct fanout *f, uint32_t subscription
 /* The greatest subscription number there is. */
 uint32_t fanout_upper(const struct fanout *f);
 
-/* Call before a subscription's matching changes (types, status, deletion), in the same transaction: pending
- * jobs are expanded for it alone, so that what matched at publish is delivered. */
+/* Whether an event is one of those that a subscription asks for, by its type and filter, whatever its status
+ * and whenever the event was published: 1 or 0; -ENOENT; -ENOMEM, -EIO. */
+int fanout_wants(struct fanout *f, uint32_t subscription_no, const struct event_record *e) MUST_USE;
+
+/* Call before a subscription's matching changes (types, filter, status, deletion), in the same transaction:
+ * pending jobs are expanded for it alone, so that what matched at publish is delivered. */
 int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscription_no,
                            int64_t now) MUST_USE;
 

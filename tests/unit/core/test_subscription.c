@@ -213,8 +213,33 @@ static void test_words(void **state) {
     assert_string_equal(subscription_format_name(FORMAT_CLOUDEVENTS), "cloudevents");
 }
 
+static void test_filter(void **state) {
+    (void)state;
+    _cleanup_subscription_ struct subscription *s = snapshot(
+        "{\"url\":\"https://example.com/hook\",\"event_types\":[\"a.*\"],\"filter\":{\"data\":{\"n\":[1]}}}");
+    _cleanup_subscription_ struct subscription *all =
+        snapshot("{\"url\":\"https://example.com/hook\",\"filter\":null}");
+    struct json_tape tape = {0};
+    static const struct {
+        const char *type, *data;
+        bool wanted;
+    } cases[] = {{"a.b", "{\"n\":1}", true}, {"a.b", "{\"n\":2}", false}, {"b", "{\"n\":1}", false}};
+    assert_non_null(s->filter);
+    assert_null(all->filter);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        uint64_t steps = 0;
+        struct filter_subject event = {
+            .type = slice_of(cases[i].type), .data = slice_of(cases[i].data), .tape = &tape};
+        assert_int_equal(json_tape_read(&tape, event.data), 0);
+        assert_int_equal(subscription_wants(s, &event, &steps), cases[i].wanted);
+        assert_true(subscription_wants(all, &event, &steps));
+    }
+    json_tape_free(&tape);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_filter),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_everything_set),
         cmocka_unit_test(test_exponential_retry),

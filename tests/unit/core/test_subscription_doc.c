@@ -244,11 +244,22 @@ static void test_words(void **state) {
     }
 }
 
+static void test_filter(void **state) {
+    (void)state;
+    static const char filter[] = "{\"data\":{\"status\":[\"paid\",{\"prefix\":\"par\"}],\"n\":[0.1,"
+                                 "9007199254740993]},\"type\":[\"a\"]}";
+    assert_member_accepted("filter", filter);
+    assert_member_accepted("filter", "null");
+    assert_member_refused("filter", "{\"a\":1}", "filter");
+    assert_string_equal(errors.at[0].message,
+                        "at filter.a: there are data, type, schema_version and ordering_key; fields of the "
+                        "payload stand under data");
+    assert_member_refused("filter", "false", "filter");
+    assert_member_refused("filter", "{}", "filter");
+}
+
 static void test_not_yet(void **state) {
     (void)state;
-    assert_member_refused("filter", "{\"a\":1}", "filter");
-    assert_string_equal(errors.at[0].message, "filters are not supported yet");
-    assert_member_refused("filter", "false", "filter");
     assert_member_refused("tls", "{\"ca\":\"x\"}", "tls");
     assert_member_refused("tls", "[]", "tls");
 }
@@ -402,12 +413,18 @@ static void test_patch_merges(void **state) {
     static const char stored[] =
         "{\"url\":\"x\",\"description\":\"d\",\"metadata\":{\"a\":\"1\",\"b\":\"2\"},"
         "\"event_types\":[\"a.*\"],\"headers\":{\"x-a\":\"1\"},"
+        "\"filter\":{\"data\":{\"a\":[1],\"b\":[1]},\"type\":[\"t\"]},"
         "\"policy\":{\"timeout_ms\":2000,\"max_in_flight\":3,\"max_attempts\":2}}";
     assert_patched(stored, "{}", "description", "\"d\"");
     assert_patched(stored, "{\"metadata\":{\"a\":null,\"c\":\"3\"}}", "metadata",
                    "{\"b\":\"2\",\"c\":\"3\"}");
     assert_patched(stored, "{\"event_types\":[\"b\"]}", "event_types", "[\"b\"]");
     assert_patched(stored, "{\"headers\":{\"x-b\":\"2\"}}", "headers", "{\"x-a\":\"1\",\"x-b\":\"2\"}");
+    assert_patched(stored, "{\"filter\":{\"data\":{\"a\":[2],\"b\":null}}}", "filter",
+                   "{\"data\":{\"a\":[2]},\"type\":[\"t\"]}");
+    assert_patched(stored, "{\"filter\":{\"data\":null}}", "filter", "{\"type\":[\"t\"]}");
+    assert_patched(stored, "{\"filter\":null}", "filter", "null");
+    assert_patch_refused(stored, "{\"filter\":{\"data\":null,\"type\":null}}", "filter");
     assert_patched(stored, "{\"policy\":{\"timeout_ms\":3000}}", "policy.timeout_ms", "3000");
     assert_patched(stored, "{\"policy\":{\"timeout_ms\":3000}}", "policy.max_in_flight", "3");
     assert_patch_refused(stored, "{\"url\":null}", "url");
@@ -492,6 +509,7 @@ int main(void) {
         cmocka_unit_test(test_event_types),
         cmocka_unit_test(test_lengths_of_event_types),
         cmocka_unit_test(test_words),
+        cmocka_unit_test(test_filter),
         cmocka_unit_test(test_not_yet),
         cmocka_unit_test(test_description_and_receipts),
         cmocka_unit_test(test_metadata),
