@@ -100,11 +100,9 @@ static bool scalar_matches(struct match *m, uint32_t at, struct value v) {
         return node && node->type == JSON_TYPE_TRUE;
     case FILTER_FALSE:
         return node && node->type == JSON_TYPE_FALSE;
-    case FILTER_NULL:
-        return node && node->type == JSON_TYPE_NULL;
     default:
-        CHECK(!"an operator over one value");
-        return false;
+        CHECK(op->kind == FILTER_NULL);
+        return node && node->type == JSON_TYPE_NULL;
     }
 }
 
@@ -155,7 +153,7 @@ static bool list_matches(struct match *m, uint32_t at, struct value v) {
 static bool pattern_matches(struct match *m, uint32_t at, struct value scope);
 
 static struct value text_value(struct slice text) {
-    return text.p ? (struct value){.kind = VALUE_TEXT, .text = text} : (struct value){VALUE_NONE};
+    return text.p ? (struct value){.kind = VALUE_TEXT, .text = text} : (struct value){.kind = VALUE_NONE};
 }
 
 /* What the event itself calls so. */
@@ -169,7 +167,7 @@ static struct value event_member(const struct match *m, struct slice name) {
 }
 
 static struct value find_member(struct match *m, struct value scope, struct slice name) {
-    struct value found = {VALUE_NONE};
+    struct value found = {.kind = VALUE_NONE};
     if (scope.kind == VALUE_EVENT)
         return event_member(m, name);
     const struct json_node *object = node_of(m, scope), *nodes = m->subject->tape->nodes;
