@@ -8,9 +8,9 @@ static int64_t read_exponent(const char *p, const char *end) {
     int64_t v = 0;
     if (*p == '-' || *p == '+')
         p++;
-    for (; p < end && v < EXPONENT_MAX; p++)
+    for (; p < end && v < EXPONENT_MAX / 10; p++)
         v = v * 10 + (*p - '0');
-    if (v > EXPONENT_MAX)
+    if (p < end)
         v = EXPONENT_MAX;
     return negative ? -v : v;
 }
