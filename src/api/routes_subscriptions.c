@@ -107,12 +107,24 @@ static int owner_now(struct request *r, struct store *s, struct tenant *ret) {
     return e == -EINVAL ? -EIO : e; /* what the store holds was valid when it went in */
 }
 
+/* Writes what `tls` holds; null removes it. */
+static int put_tls(struct store *s, const struct tenant *owner, uint32_t no, const json_t *tls) {
+    struct buf text = {0};
+    int e = json_is_object(tls) ? tls_material_text(tls, &text) : 0;
+    if (e == 0)
+        e = store_put_tls(s, no, owner->no, text.p ? buf_slice(&text) : SLICE_NONE);
+    if (text.p)
+        explicit_bzero(text.p, text.cap);
+    buf_free(&text);
+    return e;
+}
+
 /* ---- creating ---- */
 
 struct creation {
     struct side_lookup lookup; /* first */
     struct request *r;
-    json_t *doc;
+    json_t *doc, *tls; /* apart from each other: tls is kept sealed */
     struct signing_key key;
     uint32_t no;
 };
@@ -120,6 +132,7 @@ struct creation {
 static void free_creation(void *data) {
     struct creation *c = data;
     json_decref(c->doc);
+    json_decref(c->tls);
     explicit_bzero(&c->key, sizeof c->key);
     free(c);
 }
@@ -173,6 +186,8 @@ static int create(struct request *r, struct store *s) {
         e = check_room(r, s, &owner, c->no);
     if (e == 0)
         e = secret_insert(r, s, c->no, &c->key, &secret);
+    if (e == 0 && json_is_object(c->tls))
+        e = put_tls(s, &owner, c->no, c->tls);
     if (e == 0)
         e = request_audit(r, s, "subscription.create", id, NULL);
     explicit_bzero(&secret, sizeof secret);
@@ -196,7 +211,8 @@ static bool read_creation(struct request *r, json_t *body, struct creation *c) {
         request_invalid(r, &errors);
         return false;
     }
-    if (e == 0 && !c->doc)
+    c->tls = c->doc ? subscription_take_tls(c->doc) : NULL;
+    if (e == 0 && !c->tls)
         e = -ENOMEM;
     if (e == 0 && given == 0)
         e = signing_key_generate((enum signing_scheme)scheme, &c->key);
@@ -287,6 +303,20 @@ static json_t *patched(struct request *r, const struct tenant *owner, const json
     return TAKE_PTR(doc);
 }
 
+/* The stored document with its TLS material in place, so that a patch can change a part of that. */
+static int restore_tls(struct store *s, uint32_t no, json_t *stored) {
+    struct buf text = {0};
+    if (!json_is_true(json_object_get(stored, "tls")))
+        return 0;
+    int e = store_get_tls(s, no, &text);
+    if (e == 0 && json_object_set_new(stored, "tls", json_loadb(text.p, text.n, 0, NULL)) < 0)
+        e = -ENOMEM;
+    if (text.p)
+        explicit_bzero(text.p, text.cap);
+    buf_free(&text);
+    return e == -ENOENT ? -EIO : e;
+}
+
 static bool differs(const json_t *a, const json_t *b, const char *name) {
     return !json_equal(json_object_get(a, name), json_object_get(b, name));
 }
@@ -354,11 +384,17 @@ static int change(struct request *r, struct store *s) {
     if (!stored || (record.disabled_reason.p && !reason))
         return -ENOMEM;
     record.disabled_reason = slice_of(reason);
-    e = owner_now(r, s, &owner);
+    e = restore_tls(s, p->no, stored);
+    if (e == 0)
+        e = owner_now(r, s, &owner);
     if (e < 0)
         return e;
     _cleanup_json_ json_t *doc = patched(r, &owner, stored, &e);
-    return doc ? write_change(r, s, &record, stored, doc) : e;
+    _cleanup_json_ json_t *tls = doc ? subscription_take_tls(doc) : NULL;
+    if (!tls)
+        return doc ? -ENOMEM : e;
+    e = json_object_get(p->patch, "tls") ? put_tls(s, &owner, p->no, tls) : 0;
+    return e < 0 ? e : write_change(r, s, &record, stored, doc);
 }
 
 static void changed(struct request *r) {

@@ -12,11 +12,13 @@
 #include "base/clock.h"
 #include "cli/admin_key.h"
 #include "cli/commands.h"
+#include "cli/egress_check.h"
 #include "cli/hardening.h"
 #include "cli/hints.h"
 #include "cli/housekeeper.h"
 #include "cli/listener.h"
 #include "cli/secret_key.h"
+#include "deliver/egress.h"
 #include "fanout/apply.h"
 #include "fanout/pump.h"
 #include "ingest/ingest.h"
@@ -28,6 +30,7 @@ enum { LANES_A_LOOK = 1024, SOCKETS_BESIDE_DELIVERY = 4096 };
 struct server {
     const struct config *c;
     struct address_policy addresses;
+    struct egress egress;
     char admin_key[ADMIN_KEY_SIZE];
     bool admin_key_made;
     int listen_fd;
@@ -240,8 +243,7 @@ static int start_dispatch(struct server *s) {
         .writer = s->writer,
         .metrics = s->metrics,
         .bodies = s->bodies,
-        .addresses = &s->addresses,
-        .name_servers = s->c->name_servers,
+        .egress = &s->egress,
         .loops = (unsigned)s->c->loops,
         .max_in_flight = (unsigned)s->c->max_in_flight,
         .lease_margin_ms = s->c->lease_margin_ms,
@@ -316,7 +318,7 @@ static int start(struct server *s) {
     if (r < 0)
         return failed("the API cannot listen there; is another program on this port?", r, s->c->listen.text);
     listener_refuse_own(s->listen_fd, &s->addresses);
-    if ((r = open_store(s)) < 0)
+    if ((r = egress_check(&s->egress)) < 0 || (r = open_store(s)) < 0)
         return r;
     if ((r = register_worker(s, now)) < 0 || (r = load_memory(s, now)) < 0 ||
         (r = recover_leases(s, now)) < 0)
@@ -415,6 +417,11 @@ int serve_run(const struct config *c, const struct serve_hooks *hooks) {
         return EXIT_REFUSED;
     s->c = c;
     s->addresses = c->addresses;
+    s->egress = (struct egress){.addresses = &s->addresses,
+                                .source = c->source_address,
+                                .proxy = c->proxy,
+                                .ca_file = c->ca_file,
+                                .name_servers = c->name_servers};
     s->listen_fd = -1;
     int r = start(s);
     if (r == 0) {

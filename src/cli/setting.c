@@ -1,4 +1,5 @@
 #include <arpa/inet.h>
+#include <curl/curl.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
@@ -164,13 +165,51 @@ static int add_port(void *arg, struct slice part) {
 }
 
 /* An address, of either family, without brackets. */
-static bool is_address(struct slice s) {
+static int set_address(struct sockaddr_storage *field, struct slice s) {
     char text[INET6_ADDRSTRLEN];
-    struct in6_addr binary;
+    struct sockaddr_storage parsed = {.ss_family = AF_INET};
     if (s.n == 0 || s.n >= sizeof text)
-        return false;
+        return -EINVAL;
     snprintf(text, sizeof text, "%.*s", SLICE_ARG(s));
-    return inet_pton(AF_INET, text, &binary) == 1 || inet_pton(AF_INET6, text, &binary) == 1;
+    if (inet_pton(AF_INET, text, &((struct sockaddr_in *)&parsed)->sin_addr) != 1) {
+        parsed.ss_family = AF_INET6;
+        if (inet_pton(AF_INET6, text, &((struct sockaddr_in6 *)&parsed)->sin6_addr) != 1)
+            return -EINVAL;
+    }
+    *field = parsed;
+    return 0;
+}
+
+static bool is_address(struct slice s) {
+    struct sockaddr_storage ignored;
+    return set_address(&ignored, s) == 0;
+}
+
+/* Whether it has this part, but for a path of "/" that stands for none. */
+static bool has_part(CURLU *url, CURLUPart part) {
+    char *text = NULL;
+    bool has = curl_url_get(url, part, &text, 0) == CURLUE_OK && strcmp(text, "/") != 0;
+    curl_free(text);
+    return has;
+}
+
+static int set_proxy(char **field, struct slice value) {
+    static const CURLUPart needed[] = {CURLUPART_HOST, CURLUPART_PORT};
+    static const CURLUPart refused[] = {CURLUPART_PATH, CURLUPART_QUERY, CURLUPART_FRAGMENT};
+    int r = set_text(field, value);
+    if (r < 0)
+        return r;
+    CURLU *url = curl_url();
+    if (!url)
+        return -ENOMEM;
+    bool good = slice_starts_with(value, SLICE_LIT("http://")) &&
+                curl_url_set(url, CURLUPART_URL, *field, 0) == CURLUE_OK;
+    for (size_t i = 0; good && i < COUNT(needed); i++)
+        good = has_part(url, needed[i]);
+    for (size_t i = 0; good && i < COUNT(refused); i++)
+        good = !has_part(url, refused[i]);
+    curl_url_cleanup(url);
+    return good ? 0 : -EINVAL;
 }
 
 /* "192.0.2.1", "192.0.2.1:53", "2001:db8::1" or "[2001:db8::1]:53". */
@@ -226,6 +265,10 @@ static int set_by_kind(void *field, const struct setting *s, struct slice value)
         return set_format(field, value);
     case SETTING_SERVERS:
         return set_servers(field, value);
+    case SETTING_ADDRESS:
+        return set_address(field, value);
+    case SETTING_PROXY:
+        return set_proxy(field, value);
     case SETTING_CIDRS:
         return each_part(value, add_cidr, field);
     case SETTING_PORTS:
@@ -299,6 +342,12 @@ void setting_allowed(const struct setting *s, struct buf *out) {
         return;
     case SETTING_SERVERS:
         buf_add_str(out, "a list of addresses such as 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:53");
+        return;
+    case SETTING_ADDRESS:
+        buf_add_str(out, "an address such as 192.0.2.1 or 2001:db8::1");
+        return;
+    case SETTING_PROXY:
+        buf_add_str(out, "the URL of a proxy such as http://proxy.example.com:3128");
         return;
     case SETTING_CIDRS:
         buf_add_str(out, "addresses or ranges such as 10.0.0.0/8 or fd00::/8");

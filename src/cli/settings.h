@@ -42,6 +42,18 @@
     X(SERVERS, name_servers, "name-servers", NULL, 0, 0, "IP[:PORT],…",                                      \
       "name servers that are asked for receivers' names, in place of those of /etc/resolv.conf",             \
       "a resolver of its own for deliveries, such as one that answers no private names")                     \
+    X(ADDRESS, source_address, "source-address", NULL, 0, 0, "ADDRESS",                                      \
+      "address deliveries are sent from; receivers with addresses of the other family alone are not "        \
+      "reached",                                                                                             \
+      "receivers that let in one address")                                                                   \
+    X(PROXY, proxy, "proxy", NULL, 0, 0, "URL",                                                              \
+      "http://[USER:PASSWORD@]HOST:PORT of a proxy that is asked to CONNECT to the judged address of every " \
+      "receiver; variables such as https_proxy do not count",                                                \
+      "a network from which only a proxy leads out")                                                         \
+    X(TEXT, ca_file, "ca-file", NULL, 0, 0, "FILE",                                                          \
+      "certificates (PEM) of the authorities that receivers' certificates are judged by, in place of the "   \
+      "system's",                                                                                            \
+      "receivers whose certificates come from an authority of your own")                                     \
     X(LEVEL, log_level, "log-level", "info", 0, 0, "LEVEL",                                                  \
       "least level that is logged: debug, info, warn, error", "debug while looking for a fault")             \
     X(FORMAT, log_json, "log-format", "text", 0, 0, "FORMAT",                                                \
@@ -85,6 +97,8 @@
 #define SETTING_FIELD_LEVEL(field)   enum log_level field;
 #define SETTING_FIELD_FORMAT(field)  bool field;
 #define SETTING_FIELD_SERVERS(field) char *field;
+#define SETTING_FIELD_ADDRESS(field) struct sockaddr_storage field; /* AF_UNSPEC: none */
+#define SETTING_FIELD_PROXY(field)   char *field;
 #define SETTING_FIELD_CIDRS(field)
 #define SETTING_FIELD_PORTS(field)
 
@@ -101,6 +115,8 @@ enum setting_kind {
     SETTING_LEVEL,
     SETTING_FORMAT,
     SETTING_SERVERS, /* a comma-separated list of addresses, kept as text */
+    SETTING_ADDRESS, /* IPv4 or IPv6, without a port */
+    SETTING_PROXY,   /* the URL of an HTTP proxy, kept as text */
     SETTING_CIDRS,   /* repeatable */
     SETTING_PORTS,   /* repeatable */
 };
@@ -120,7 +136,7 @@ extern const struct setting settings[SETTINGS_N];
 
 /* Whether its field is a char *, owned by the config. */
 static inline bool setting_is_text(const struct setting *s) {
-    return s->kind == SETTING_TEXT || s->kind == SETTING_SERVERS;
+    return s->kind == SETTING_TEXT || s->kind == SETTING_SERVERS || s->kind == SETTING_PROXY;
 }
 
 static inline bool setting_repeats(const struct setting *s) {

@@ -173,11 +173,6 @@ size_t doc_word(struct doc *d, const char *name, const char *const *words, size_
     return fallback;
 }
 
-void doc_refuse(struct doc *d, const char *name, const char *message) {
-    if (doc_get(d, name))
-        doc_error(d, name, "%s", message);
-}
-
 struct slice doc_string(const json_t *value) {
     const char *p = json_string_value(value);
     size_t n = json_string_length(value);

@@ -47,8 +47,6 @@ bool doc_bool(struct doc *d, const char *name, bool fallback);
 const char *doc_text(struct doc *d, const char *name, size_t most, const char *fallback);
 /* One of n words; returns its position. */
 size_t doc_word(struct doc *d, const char *name, const char *const *words, size_t n, size_t fallback);
-/* A member that cannot be set yet. */
-void doc_refuse(struct doc *d, const char *name, const char *message);
 
 /* The bytes of a JSON string; absent when `value` is none, or holds a NUL. */
 struct slice doc_string(const json_t *value);

@@ -50,6 +50,7 @@ static void subscription_free(struct subscription *s) {
     free(s->headers);
     filter_unref(s->filter);
     policy_clear(&s->policy);
+    tls_material_unref(s->tls);
     if (s->keys)
         OPENSSL_cleanse(s->keys, s->keys_n * sizeof *s->keys);
     free(s->keys);

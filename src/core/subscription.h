@@ -11,6 +11,7 @@
 #include "core/policy.h"
 #include "core/signature.h"
 #include "core/tenant.h"
+#include "core/tls_material.h"
 
 enum subscription_status {
     SUBSCRIPTION_ACTIVE,
@@ -50,6 +51,7 @@ struct subscription {
     char *headers;         /* "Name: value\r\n…" ready to send, or NULL */
     struct policy policy;
     int64_t resumed_at;       /* Unix ms of the last end of a pause, 0 when never paused */
+    struct tls_material *tls; /* or NULL */
     struct signing_key *keys; /* newest first */
     uint16_t keys_n;
 };
@@ -64,8 +66,9 @@ DEFINE_CLEANUP(cleanup_subscription, struct subscription, subscription_unref)
  * that a user may set (url, event_types, filter, description, metadata, status, ordering, format, signature,
  * headers, receipts, policy, tls). Absent or null members get their defaults; every bad or unknown one adds
  * an entry to `errors` and NULL is returned (without an entry: memory is out). On success returns the full
- * document with all defaults filled in (the caller owns it), ready to be stored and answered. The address of
- * `url` is not judged here. Load documents with JSON_ALLOW_NUL, so that U+0000 is told as a bad field. */
+ * document with all defaults filled in (the caller owns it), ready to be stored and answered, but for `tls`:
+ * its place is taken by true or null (subscription_take_tls) before. The address of `url` is not judged here.
+ * Load documents with JSON_ALLOW_NUL, so that U+0000 is told as a bad field. */
 json_t *subscription_parse(const json_t *doc, struct field_errors *errors);
 /* The same with the defaults of a tenant's tier; subscription_parse takes those of TIER_STANDARD. */
 json_t *subscription_parse_for(const json_t *doc, enum tenant_tier tier, struct field_errors *errors);
@@ -75,9 +78,14 @@ json_t *subscription_parse_for(const json_t *doc, enum tenant_tier tier, struct 
  * result; NULL when memory is out. A filter is merged into as any other member. */
 json_t *subscription_merge(const json_t *doc, const json_t *patch);
 
+/* Takes `tls` out of such a document, leaving true in its place when there was one: what it holds is stored
+ * sealed, apart from the document. The caller owns the result, which is null when there was none; NULL when
+ * memory is out. */
+json_t *subscription_take_tls(json_t *doc);
+
 /* The snapshot of a document that subscription_parse returned (in the store or just now): one reference, all
- * fields but no, tenant_no, id, tier, tenant_id, allow_http, resumed_at and keys filled in. NULL when memory
- * is out. */
+ * fields but no, tenant_no, id, tier, tenant_id, allow_http, resumed_at, tls and keys filled in. NULL when
+ * memory is out. */
 struct subscription *subscription_from_doc(const json_t *doc);
 
 /* Whether an event type matches the subscription's list. "x.*" matches "x.a" and "x.a.b", not "x"; an empty

@@ -195,13 +195,24 @@ json_t *subscription_parse_for(const json_t *doc, enum tenant_tier tier, struct 
     parse_headers(&d);
     (void)doc_bool(&d, "receipts", false);
     policy_doc_parse(&d, tenant_tier_window_seconds(tier));
-    doc_refuse(&d, "tls", "client certificates are not supported yet");
+    tls_material_parse(&d);
     doc_refuse_unknown(&d, names, COUNT(names));
     return doc_end(&d);
 }
 
 json_t *subscription_parse(const json_t *doc, struct field_errors *errors) {
     return subscription_parse_for(doc, TIER_STANDARD, errors);
+}
+
+json_t *subscription_take_tls(json_t *doc) {
+    json_t *tls = json_object_get(doc, "tls");
+    if (!json_is_object(tls))
+        return json_null();
+    json_incref(tls);
+    if (json_object_set_new(doc, "tls", json_true()) == 0)
+        return tls;
+    json_decref(tls);
+    return NULL;
 }
 
 static const json_t *member_within(const json_t *doc, const char *name) {

@@ -152,6 +152,7 @@ void attempt_start(struct attempt *a, const struct attempt_context *context, int
     a->not_sent = false;
     a->request.done = request_done;
     a->request.allow_http = a->subscription->allow_http;
+    a->request.tls = a->subscription->tls;
     a->request.timeout_ms = a->subscription->policy.timeout_ms;
     if (!lease_suffices(a, now))
         fail_later(a, ATTEMPT_LEASE_EXPIRED);

@@ -11,7 +11,7 @@
 struct client {
     struct loop *loop;
     struct resolver *resolver;
-    const struct address_policy *addresses;
+    const struct egress *egress;
     struct plain_http *plain;
     struct curl_http *curl;
     struct client_request *under_way;
@@ -58,10 +58,15 @@ static void end_early(struct client *c, struct client_request *r, enum attempt_e
 
 /* ---- sending ---- */
 
+/* libcurl's part is TLS, and the way through a proxy. */
+static bool is_plain(const struct client *c, const struct client_request *r) {
+    return r->url->scheme == URL_HTTP && !c->egress->proxy;
+}
+
 static void start_transfer(struct client *c, struct client_request *r,
                            const struct sockaddr_storage *addresses, size_t n) {
-    int sent = r->url->scheme == URL_HTTP ? plain_http_send(c->plain, r, addresses, n)
-                                          : curl_http_send(c->curl, r, addresses, n);
+    int sent = is_plain(c, r) ? plain_http_send(c->plain, r, addresses, n)
+                              : curl_http_send(c->curl, r, addresses, n);
     if (sent < 0)
         end_later(c, r);
 }
@@ -69,7 +74,7 @@ static void start_transfer(struct client *c, struct client_request *r,
 static void drop_transfer(struct client *c, struct client_request *r) {
     if (!r->transfer)
         return;
-    if (r->url->scheme == URL_HTTP)
+    if (is_plain(c, r))
         plain_http_cancel(c->plain, r);
     else
         curl_http_cancel(c->curl, r);
@@ -83,7 +88,7 @@ static enum attempt_error lookup_error(int error) {
 static void with_addresses(struct client *c, struct client_request *r, const struct resolver_addresses *a) {
     const char *reason;
     r->dns_us = clock_mono_us() - r->started_us;
-    if (address_judge_resolved(c->addresses, a->a, a->n, r->url->port, &reason) < 0)
+    if (address_judge_resolved(c->egress->addresses, a->a, a->n, r->url->port, &reason) < 0)
         end_early(c, r, ATTEMPT_BLOCKED_ADDRESS, reason);
     else
         start_transfer(c, r, a->a, a->n);
@@ -118,7 +123,7 @@ void client_send(struct client *c, struct client_request *r) {
     r->started_us = clock_mono_us();
     DL_APPEND(c->under_way, r);
     const char *reason;
-    if (address_judge_url(c->addresses, r->allow_http, r->url, &reason) < 0) {
+    if (address_judge_url(c->egress->addresses, r->allow_http, r->url, &reason) < 0) {
         end_early(c, r, ATTEMPT_BLOCKED_ADDRESS, reason);
         return;
     }
@@ -150,10 +155,10 @@ void client_request_clear(struct client_request *r) {
 }
 
 static int open_parts(struct client *c, const struct client_options *o) {
-    struct resolver_options resolver = {.name_servers = o->name_servers};
+    struct resolver_options resolver = {.name_servers = o->egress->name_servers};
     struct transport_options transport = {
         .loop = c->loop,
-        .addresses = o->addresses,
+        .egress = o->egress,
         .connections_kept = o->connections_kept,
         .ended = finish,
         .arg = c,
@@ -169,7 +174,7 @@ int client_new(struct loop *l, const struct client_options *o, struct client **r
     if (!c)
         return -ENOMEM;
     c->loop = l;
-    c->addresses = o->addresses;
+    c->egress = o->egress;
     c->ended_timer.fn = flush_ended;
     int r = open_parts(c, o);
     if (r < 0) {

@@ -4,8 +4,9 @@
 #pragma once
 
 #include "base/loop.h"
-#include "core/address.h"
 #include "core/delivery.h"
+#include "core/tls_material.h"
+#include "deliver/egress.h"
 #include "deliver/resolver.h"
 
 struct client;
@@ -18,9 +19,8 @@ enum {
 };
 
 struct client_options {
-    const struct address_policy *addresses; /* outlives the client */
-    const char *name_servers;               /* "IP:PORT,…"; NULL: resolv.conf's */
-    unsigned connections_kept;              /* idle connections kept for reuse */
+    const struct egress *egress; /* outlives the client */
+    unsigned connections_kept;   /* idle connections kept for reuse */
 };
 
 int client_new(struct loop *l, const struct client_options *o, struct client **ret) MUST_USE;
@@ -32,7 +32,8 @@ struct client_request {
     /* in: all borrowed until done */
     const struct url *url;
     bool allow_http;
-    struct slice header_lines; /* "Name: value\r\n…", without host and content-length */
+    const struct tls_material *tls; /* or NULL */
+    struct slice header_lines;      /* "Name: value\r\n…", without host and content-length */
     struct slice body;
     uint32_t timeout_ms; /* from now to the final status line, and the end of reading */
     void (*done)(struct client_request *r);

@@ -12,7 +12,7 @@
 enum {
     HANDLES_IDLE_MAX = 1024,
     HEADER_LINES_MAX = 64,
-    RESOLVE_LINE_MAX = URL_HOST_MAX + 16 + RESOLVER_ADDRESSES_MAX * (INET6_ADDRSTRLEN + 3)
+    ROUTE_LINE_MAX = URL_HOST_MAX + 16 + RESOLVER_ADDRESSES_MAX * (INET6_ADDRSTRLEN + 3)
 };
 
 /* An easy handle with what a request needs while it lasts; reused, so that libcurl sets up little anew. */
@@ -20,12 +20,13 @@ struct handle {
     CURL *easy;
     struct curl_http *owner;
     struct client_request *request;
-    bool blocked;
+    bool blocked, had_tls;
     size_t headers_read;
     struct buf lines; /* NUL-separated, as the list below points into it */
     struct curl_slist headers[HEADER_LINES_MAX];
-    struct curl_slist resolve;
-    char resolve_line[RESOLVE_LINE_MAX];
+    struct curl_slist
+        route; /* where the name leads: for CURLOPT_RESOLVE, or CURLOPT_CONNECT_TO through a proxy */
+    char route_line[ROUTE_LINE_MAX];
     struct handle *next;
 };
 
@@ -52,15 +53,17 @@ struct curl_http {
 
 static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address) {
     struct handle *h = arg;
-    const char *reason;
+    const struct egress *egress = h->owner->o.egress;
+    const char *reason = NULL;
     (void)purpose;
-    /* The last word: whatever was resolved, whoever resolved it, this is where the bytes would go. */
-    if (address_judge_endpoint(h->owner->o.addresses, &address->addr, &reason) < 0) {
+    /* Through a proxy, the judged address is what it is asked to connect to. */
+    int fd = egress->proxy ? egress_socket_to_proxy(egress, &address->addr, 0)
+                           : egress_socket(egress, &address->addr, 0, &reason);
+    if (fd == -EPERM && reason) {
         h->blocked = true;
         h->request->error_detail = reason;
-        return CURL_SOCKET_BAD;
     }
-    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    return fd < 0 ? CURL_SOCKET_BAD : fd;
 }
 
 /* "HTTP/2 200 OK": the status, or 0 when it is no status line. */
@@ -110,17 +113,21 @@ static void handle_free(struct handle *h) {
 static int close_socket(void *arg, curl_socket_t fd);
 
 /* Options that are the same for every request. */
-static void handle_setup(CURL *e) {
+static void handle_setup(CURL *e, const struct egress *egress) {
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(e, CURLOPT_POST, 1L);
     curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(e, CURLOPT_PROXY, "");
-    curl_easy_setopt(e, CURLOPT_NOPROXY, "*");
+    /* Variables such as https_proxy do not count. */
+    curl_easy_setopt(e, CURLOPT_PROXY, egress->proxy ? egress->proxy : "");
+    curl_easy_setopt(e, CURLOPT_NOPROXY, egress->proxy ? "" : "*");
+    curl_easy_setopt(e, CURLOPT_HTTPPROXYTUNNEL, 1L);
+    curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
     curl_easy_setopt(e, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
+    if (egress->ca_file)
+        curl_easy_setopt(e, CURLOPT_CAINFO, egress->ca_file);
     curl_easy_setopt(e, CURLOPT_HTTP_CONTENT_DECODING, 0L);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
@@ -144,7 +151,7 @@ static struct handle *handle_take(struct curl_http *c) {
         handle_free(h);
         return NULL;
     }
-    handle_setup(h->easy);
+    handle_setup(h->easy, c->o.egress);
     return h;
 }
 
@@ -161,7 +168,7 @@ static void handle_return(struct curl_http *c, struct handle *h) {
 /* ---- the end of a request ---- */
 
 static enum attempt_error error_of(const struct handle *h, CURLcode code) {
-    long os_errno = 0;
+    long os_errno = 0, refusal = 0;
     switch (code) {
     case CURLE_OPERATION_TIMEDOUT:
         return ATTEMPT_TIMEOUT;
@@ -173,6 +180,8 @@ static enum attempt_error error_of(const struct handle *h, CURLcode code) {
             return ATTEMPT_BLOCKED_ADDRESS;
         curl_easy_getinfo(h->easy, CURLINFO_OS_ERRNO, &os_errno);
         return os_errno == ECONNREFUSED ? ATTEMPT_CONNECT_REFUSED : ATTEMPT_CONNECT_FAILED;
+    case CURLE_PROXY:
+        return ATTEMPT_CONNECT_FAILED;
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_SSL_CERTPROBLEM:
     case CURLE_SSL_CIPHER:
@@ -181,8 +190,11 @@ static enum attempt_error error_of(const struct handle *h, CURLcode code) {
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_ENGINE_INITFAILED:
         return ATTEMPT_TLS;
-    case CURLE_SEND_ERROR:
     case CURLE_RECV_ERROR:
+        /* Told also when the proxy refuses. */
+        curl_easy_getinfo(h->easy, CURLINFO_HTTP_CONNECTCODE, &refusal);
+        return refusal >= 300 ? ATTEMPT_CONNECT_FAILED : ATTEMPT_RESET;
+    case CURLE_SEND_ERROR:
     case CURLE_GOT_NOTHING:
     case CURLE_PARTIAL_FILE:
         return ATTEMPT_RESET;
@@ -355,21 +367,61 @@ static int list_headers(struct handle *h, struct slice lines) {
     return 0;
 }
 
+static size_t address_text(const struct sockaddr_storage *address, char *out, size_t size) {
+    char text[INET6_ADDRSTRLEN];
+    bool v6 = address->ss_family == AF_INET6;
+    const void *bytes = v6 ? (const void *)&((const struct sockaddr_in6 *)address)->sin6_addr
+                           : (const void *)&((const struct sockaddr_in *)address)->sin_addr;
+    inet_ntop(address->ss_family, bytes, text, sizeof text);
+    return (size_t)snprintf(out, size, v6 ? "[%s]" : "%s", text);
+}
+
 /* Tells libcurl the judged addresses, so that it looks nothing up itself. */
-static void pin_addresses(struct handle *h, const struct client_request *r,
-                          const struct sockaddr_storage *addresses, size_t n) {
-    char *out = h->resolve_line, *end = out + sizeof h->resolve_line;
+static void pin_addresses(struct handle *h, const struct sockaddr_storage *addresses, size_t n) {
+    const struct url *url = h->request->url;
+    char *out = h->route_line, *end = out + sizeof h->route_line;
     CHECK(n <= RESOLVER_ADDRESSES_MAX);
-    out += snprintf(out, (size_t)(end - out), "+%.*s:%u:", SLICE_ARG(r->url->host), r->url->port);
+    out += snprintf(out, (size_t)(end - out), "+%.*s:%u:", SLICE_ARG(url->host), url->port);
     for (size_t i = 0; i < n; i++) {
-        char text[INET6_ADDRSTRLEN];
-        bool v6 = addresses[i].ss_family == AF_INET6;
-        const void *address = v6 ? (const void *)&((const struct sockaddr_in6 *)&addresses[i])->sin6_addr
-                                 : (const void *)&((const struct sockaddr_in *)&addresses[i])->sin_addr;
-        inet_ntop(addresses[i].ss_family, address, text, sizeof text);
-        out += snprintf(out, (size_t)(end - out), v6 ? "%s[%s]" : "%s%s", i ? "," : "", text);
+        if (i)
+            *out++ = ',';
+        out += address_text(&addresses[i], out, (size_t)(end - out));
     }
-    h->resolve = (struct curl_slist){.data = h->resolve_line};
+}
+
+/* The proxy is asked for the judged address, not for the name. */
+static void route_through_proxy(struct handle *h, const struct sockaddr_storage *address) {
+    char text[INET6_ADDRSTRLEN + 2];
+    address_text(address, text, sizeof text);
+    snprintf(h->route_line, sizeof h->route_line, "::%s:%u", text, h->request->url->port);
+}
+
+static void set_route(struct handle *h, const struct sockaddr_storage *addresses, size_t n) {
+    CURL *e = h->easy;
+    bool proxy = h->owner->o.egress->proxy != NULL, pinned = !proxy && !h->request->url->is_literal;
+    h->route = (struct curl_slist){.data = h->route_line};
+    if (proxy)
+        route_through_proxy(h, addresses);
+    else if (pinned)
+        pin_addresses(h, addresses, n);
+    curl_easy_setopt(e, CURLOPT_CONNECT_TO, proxy ? &h->route : NULL);
+    curl_easy_setopt(e, CURLOPT_RESOLVE, pinned ? &h->route : NULL);
+}
+
+static void set_blob(CURL *e, CURLoption option, const char *pem) {
+    struct curl_blob blob = {(void *)(uintptr_t)pem, pem ? strlen(pem) : 0, CURL_BLOB_COPY};
+    curl_easy_setopt(e, option, pem ? &blob : NULL);
+}
+
+/* A subscription's authorities stand in place of the server's, those in place of the system's. */
+static void set_tls(struct handle *h) {
+    const struct tls_material *tls = h->request->tls;
+    if (!tls && !h->had_tls)
+        return;
+    h->had_tls = tls != NULL;
+    set_blob(h->easy, CURLOPT_SSLCERT_BLOB, tls ? tls->client_certificate : NULL);
+    set_blob(h->easy, CURLOPT_SSLKEY_BLOB, tls ? tls->client_key : NULL);
+    set_blob(h->easy, CURLOPT_CAINFO_BLOB, tls ? tls->ca : NULL);
 }
 
 /* Options of this request. */
@@ -387,9 +439,8 @@ static void set_up(struct handle *h, const struct sockaddr_storage *addresses, s
     curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, h->owner);
     curl_easy_setopt(e, CURLOPT_HEADERDATA, h);
     curl_easy_setopt(e, CURLOPT_WRITEDATA, h);
-    if (!r->url->is_literal)
-        pin_addresses(h, r, addresses, n);
-    curl_easy_setopt(e, CURLOPT_RESOLVE, r->url->is_literal ? NULL : &h->resolve);
+    set_route(h, addresses, n);
+    set_tls(h);
 }
 
 static int refuse(struct client_request *r, const char *detail, int error) {

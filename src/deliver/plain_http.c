@@ -1,7 +1,6 @@
 #include "deliver/plain_http.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include <uthash.h>
@@ -306,13 +305,14 @@ static int connect_failed(struct client_request *r, int os_errno) {
                                     : refuse(r, ATTEMPT_CONNECT_FAILED, strerrordesc_np(os_errno));
 }
 
-static int open_socket(struct connection *k, const struct sockaddr_storage *address) {
-    int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP), one = 1;
+static int open_socket(struct connection *k, const struct sockaddr_storage *address,
+                       const char **ret_reason) {
+    const struct sockaddr *target = (const struct sockaddr *)address;
     socklen_t n = address->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    int fd = egress_socket(k->owner->o.egress, target, SOCK_NONBLOCK, ret_reason);
     if (fd < 0)
-        return -errno;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    int r = connect(fd, (const struct sockaddr *)address, n) < 0 && errno != EINPROGRESS ? -errno : 0;
+        return fd;
+    int r = connect(fd, target, n) < 0 && errno != EINPROGRESS ? -errno : 0;
     if (r == 0)
         r = loop_watch_set(k->owner->o.loop, &k->watch, fd, EPOLLOUT);
     if (r < 0)
@@ -326,12 +326,11 @@ static int connect_next(struct connection *k) {
     struct client_request *r = k->request;
     int result = connect_failed(r, ECONNREFUSED);
     while (k->address_i < k->addresses_n) {
-        const char *reason;
+        const char *reason = NULL;
         k->peer = k->addresses[k->address_i++];
-        /* The last word: whatever was resolved, this is where the bytes would go. */
-        if (address_judge_endpoint(k->owner->o.addresses, (struct sockaddr *)&k->peer, &reason) < 0)
+        int opened = open_socket(k, &k->peer, &reason);
+        if (opened == -EPERM)
             return refuse(r, ATTEMPT_BLOCKED_ADDRESS, reason);
-        int opened = open_socket(k, &k->peer);
         if (opened == 0) {
             int64_t end_us = deadline_us(r), now_us = clock_mono_us();
             bool last = k->address_i == k->addresses_n;

@@ -7,7 +7,7 @@
 
 struct transport_options {
     struct loop *loop;
-    const struct address_policy *addresses;
+    const struct egress *egress;
     unsigned connections_kept;
     /* The request's outcome stands in it; called from the loop, never from within a send. */
     void (*ended)(void *arg, struct client_request *r);

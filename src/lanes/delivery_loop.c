@@ -539,9 +539,7 @@ static void *delivery_loop_main(void *arg) {
 }
 
 static int open_parts(struct delivery_loop *d, struct tenant_budgets *tenants, unsigned budget) {
-    struct client_options client = {.addresses = d->o.addresses,
-                                    .name_servers = d->o.name_servers,
-                                    .connections_kept = budget < 16 ? 16 : budget};
+    struct client_options client = {.egress = d->o.egress, .connections_kept = budget < 16 ? 16 : budget};
     int r = loop_new(&d->loop);
     if (r == 0)
         r = lanes_new(tenants, budget, d->o.lease_margin_ms, d->o.metrics, &d->lanes);

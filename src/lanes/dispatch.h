@@ -3,7 +3,6 @@
  * threads talk to them by message. */
 #pragma once
 
-#include "core/address.h"
 #include "core/subscription.h"
 #include "lanes/lanes.h"
 #include "observe/metrics.h"
@@ -11,17 +10,17 @@
 
 struct dispatch;
 struct body_cache;
+struct egress;
 
 struct dispatch_options {
     struct store *store;
     struct writer *writer;
     struct metrics *metrics;
     struct body_cache *bodies;
-    const struct address_policy *addresses; /* outlives the dispatcher */
-    const char *name_servers;               /* "IP:PORT,…"; NULL: resolv.conf's */
-    unsigned loops;                         /* threads, 1…64 */
-    unsigned max_in_flight;                 /* attempts under way over all loops */
-    int64_t lease_margin_ms;                /* a lease is the policy's timeout and this */
+    const struct egress *egress; /* outlives the dispatcher */
+    unsigned loops;              /* threads, 1…64 */
+    unsigned max_in_flight;      /* attempts under way over all loops */
+    int64_t lease_margin_ms;     /* a lease is the policy's timeout and this */
     uint32_t worker_no;
     const char *worker_name;
     const char *user_agent; /* "posthorn/VERSION" */

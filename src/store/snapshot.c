@@ -11,12 +11,13 @@ static int damaged(const char *what, uint32_t no) {
     return -EIO;
 }
 
-/* All that a subscription's own row says. */
-static int read_row(const struct subscription_record *r, struct subscription **ret) {
+/* All that a subscription's own row says; *ret_has_tls: its TLS material stands elsewhere. */
+static int read_row(const struct subscription_record *r, struct subscription **ret, bool *ret_has_tls) {
     json_t *doc = json_loadb(r->doc.p, r->doc.n, 0, NULL);
     if (!doc)
         return damaged("subscription", r->no);
     struct subscription *s = subscription_from_doc(doc);
+    *ret_has_tls = json_is_true(json_object_get(doc, "tls"));
     json_decref(doc);
     if (!s)
         return -ENOMEM;
@@ -32,6 +33,16 @@ static int read_row(const struct subscription_record *r, struct subscription **r
 static int read_owner(const struct tenant_record *r, struct tenant *ret) {
     int e = tenant_of_record(r, ret);
     return e == -EINVAL ? damaged("tenant", r->no) : e;
+}
+
+/* Takes over what was read, and wipes the text. */
+static int take_tls(struct subscription *s, int result, struct buf *text) {
+    if (result == 0)
+        result = tls_material_of_text(buf_slice(text), &s->tls);
+    if (text->p)
+        explicit_bzero(text->p, text->cap);
+    buf_free(text);
+    return result == -ENOENT || result == -EINVAL ? damaged("TLS material", s->no) : result;
 }
 
 static int complete(struct subscription *s, const struct tenant *owner, const struct signing_key *keys,
@@ -58,7 +69,11 @@ int snapshot_load(struct store *store, uint32_t subscription_no, int64_t now, bo
     if (r < 0)
         return r;
     _cleanup_subscription_ struct subscription *s = NULL;
-    r = read_row(&row, &s);
+    bool has_tls;
+    struct buf tls = {0};
+    r = read_row(&row, &s, &has_tls);
+    if (r == 0 && has_tls)
+        r = take_tls(s, store_get_tls(store, subscription_no, &tls), &tls);
     if (r < 0)
         return r;
     struct tenant_record tenant;
@@ -135,7 +150,11 @@ static int hand_on(void *arg, const struct subscription_record *row) {
     if (!owner)
         return damaged("a subscription whose tenant is gone", row->no);
     _cleanup_subscription_ struct subscription *s = NULL;
-    int r = read_row(row, &s);
+    bool has_tls;
+    struct buf tls = {0};
+    int r = read_row(row, &s, &has_tls);
+    if (r == 0 && has_tls)
+        r = take_tls(s, store_read_tls(m->reader, row->no, &tls), &tls);
     if (r == 0)
         r = store_list_secrets(m->reader, row->no, m->now, add_key, &keys);
     if (r == 0)

@@ -99,6 +99,13 @@ int store_insert_secret(struct store *s, const struct secret_record *r) MUST_USE
 /* Rotates: every secret in force of the subscription expires at `expires_at` unless it does so before. */
 int store_expire_secrets(struct store *s, uint32_t subscription_no, int64_t expires_at) MUST_USE;
 
+/* The TLS material of a subscription (the text of core/tls_material.h), kept sealed; an absent text removes
+ * it. */
+int store_put_tls(struct store *s, uint32_t subscription_no, uint32_t tenant_no, struct slice text) MUST_USE;
+/* Into ret, which the caller wipes. -ENOENT. */
+int store_get_tls(struct store *s, uint32_t subscription_no, struct buf *ret) MUST_USE;
+int store_read_tls(struct store_reader *r, uint32_t subscription_no, struct buf *ret) MUST_USE;
+
 struct key_record {
     struct id id;
     uint8_t hash[32];   /* SHA-256 of the key's text */

@@ -270,6 +270,65 @@ static void test_a_secret_of_another_subscription_does_not_open(void **state) {
     free(path);
 }
 
+/* ---- TLS material ---- */
+
+static void put_tls(struct fixture *f, uint32_t sub, const char *text) {
+    begin(f);
+    assert_int_equal(store_put_tls(f->store, sub, 1, slice_of(text)), 0);
+    commit(f);
+}
+
+static void assert_tls(struct fixture *f, uint32_t sub, const char *text) {
+    _cleanup_buf_ struct buf found = {0};
+    assert_int_equal(store_read_tls(f->reader, sub, &found), text ? 0 : -ENOENT);
+    if (text)
+        assert_true(slice_eq(buf_slice(&found), slice_of(text)));
+}
+
+static void test_tls_material_is_sealed_and_changes_key_with_the_secrets(void **state) {
+    struct fixture *f = *state;
+    uint64_t resealed = 0;
+    start_with(f, 2);
+    put_tls(f, 7, needle);
+    put_tls(f, 8, needle);
+    put_tls(f, 8, NULL);
+    put_tls(f, 9, "a");
+    put_tls(f, 9, "b");
+    assert_false(found_in_files(f, needle, 16));
+    fixture_close(f);
+    assert_int_equal(open_with(f, "BA", &resealed), 0);
+    assert_int_equal(resealed, 4);
+    fixture_close(f);
+    assert_int_equal(open_with(f, "B", &resealed), 0);
+    assert_tls(f, 7, needle);
+    assert_tls(f, 8, NULL);
+    assert_tls(f, 9, "b");
+}
+
+static void test_tls_material_of_another_subscription_does_not_open(void **state) {
+    struct fixture *f = *state;
+    char *path = fixture_path(f);
+    _cleanup_buf_ struct buf found = {0};
+    start_with(f, 0);
+    put_tls(f, 7, needle);
+    fixture_close(f);
+    run_sql(path, "UPDATE subscription_tls SET subscription=8");
+    assert_int_equal(open_with(f, "A", NULL), 0);
+    assert_int_equal(store_read_tls(f->reader, 8, &found), -EIO);
+    assert_int_equal(found.n, 0);
+    free(path);
+}
+
+static void test_tls_material_leaves_with_its_subscription(void **state) {
+    struct fixture *f = *state;
+    uint32_t sub = start_with(f, 1);
+    put_tls(f, sub, needle);
+    begin(f);
+    assert_int_equal(store_delete_subscription(f->store, sub, f->now), 0);
+    commit(f);
+    assert_tls(f, sub, NULL);
+}
+
 /* ---- a store from before secrets were sealed ---- */
 
 static void make_plain_store(struct fixture *f, const char *path) {
@@ -320,6 +379,9 @@ int main(void) {
         STORE_TEST(test_kill_while_the_key_is_changed),
         STORE_TEST(test_tampering_is_noticed),
         STORE_TEST(test_a_secret_of_another_subscription_does_not_open),
+        STORE_TEST(test_tls_material_is_sealed_and_changes_key_with_the_secrets),
+        STORE_TEST(test_tls_material_of_another_subscription_does_not_open),
+        STORE_TEST(test_tls_material_leaves_with_its_subscription),
         STORE_TEST(test_plain_secrets_are_sealed_and_erased),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

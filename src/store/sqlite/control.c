@@ -140,7 +140,8 @@ int store_delete_subscription(struct store *s, uint32_t no, int64_t now) {
     /* Nothing signs for it any more. */
     st = connection_prepare(c, "DELETE FROM secrets WHERE subscription=?");
     bind_int(st, 1, no);
-    return statement_run(c, st);
+    r = statement_run(c, st);
+    return r < 0 ? r : store_put_tls(s, no, 0, SLICE_NONE);
 }
 
 int store_get_subscription(struct store *s, uint32_t no, struct subscription_record *ret) {

@@ -13,3 +13,6 @@ int secret_read(const struct sealing *k, sqlite3_stmt *st, struct secret_record 
 /* What stands in the column "sealed" for this record, with a fresh nonce. -EIO: OpenSSL failed; -ENOMEM. */
 int secret_seal(const struct sealing *k, const struct secret_record *r, uint8_t out[SEALED_SECRET_MAX],
                 size_t *ret_n) MUST_USE;
+
+/* Seals anew, with the store's key, up to STORE_SEAL_STEP TLS materials that `from` has sealed. */
+int tls_reseal(struct store *s, const struct sealing *from, size_t *ret_n) MUST_USE;

@@ -149,6 +149,24 @@ struct source {
 static const struct source plain = {find_plain, forget_plain},
                            sealed_before = {find_sealed_by, forget_sealed};
 
+/* TLS material, step by step likewise. */
+static int seal_tls(struct store *s, const struct sealing *from, uint64_t *total) {
+    size_t n = STORE_SEAL_STEP;
+    int r = 0;
+    while (r == 0 && n == STORE_SEAL_STEP) {
+        r = store_begin(s);
+        if (r == 0)
+            r = tls_reseal(s, from, &n);
+        if (r == 0)
+            r = store_commit(s);
+        if (r < 0)
+            store_rollback(s);
+        else
+            *total += n;
+    }
+    return r;
+}
+
 static int seal_some(struct store *s, const struct source *source, const struct sealing *from,
                      struct secret_record *found, size_t *ret_n) {
     int r = source->find(s, from, found, ret_n);
@@ -242,6 +260,8 @@ static int reseal(struct store *s, const struct seal_keyring *keys, const struct
         char sql[64];
         snprintf(sql, sizeof sql, "DELETE FROM seal_keys WHERE no=%lld", (long long)from.no);
         r = seal_all(s, &sealed_before, &from, total);
+        if (r == 0)
+            r = seal_tls(s, &from, total);
         explicit_bzero(&from, sizeof from);
         if (r == 0)
             r = erase(s, sql);

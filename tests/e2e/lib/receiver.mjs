@@ -2,6 +2,8 @@
 
 import { once } from 'node:events';
 import http from 'node:http';
+import http2 from 'node:http2';
+import https from 'node:https';
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -14,33 +16,44 @@ import { waitFor } from './wait.mjs';
  *   - a status code,
  *   - {status, headers, body, delay_ms},
  *   - a function of (request, response, receiver), such as those below, that answers itself or returns one of the above.
- * A function in place of the list is asked every time. keep: whether `requests` remembers what came.
+ * A function in place of the list is asked every time. keep: whether `requests` remembers what came. tls: what node's
+ * tls.createServer takes, and `http2: true` to offer HTTP/2.
  */
-export async function startReceiver(script = [204], { keep = true, host = '127.0.0.1', port = 0 } = {}) {
-  const receiver = new Receiver(script, keep);
+export async function startReceiver(script = [204], { keep = true, host = '127.0.0.1', port = 0, tls = null } = {}) {
+  const receiver = new Receiver(script, keep, tls);
   receiver.server.listen(port, host);
   await once(receiver.server, 'listening');
   return receiver;
 }
 
+function createServer(tls, take) {
+  if (tls?.http2) return http2.createSecureServer({ ...tls, allowHTTP1: true }, take);
+  if (tls) return https.createServer(tls, take);
+  return http.createServer({ maxHeaderSize: 256 * 1024 }, take);
+}
+
 class Receiver {
-  constructor(script, keep) {
+  constructor(script, keep, tls) {
     this.script = script;
     this.keep = keep;
+    this.tls = tls;
     this.requests = [];
     this.inFlight = 0;
     this.connections = 0;
     this.closing = new AbortController();
-    this.server = http.createServer({ maxHeaderSize: 256 * 1024 }, (request, response) => this.#take(request, response));
+    this.server = createServer(tls, (request, response) => this.#take(request, response));
     this.server.keepAliveTimeout = 0; // never closes an idle connection by itself
+    this.sockets = new Set();
     this.server.on('connection', (socket) => {
       this.connections++;
+      this.sockets.add(socket);
+      socket.on('close', () => this.sockets.delete(socket));
       socket.on('error', () => {}); // senders give up; that is what some tests are about
     });
   }
 
   url(path = '/hook') {
-    return `http://127.0.0.1:${this.server.address().port}${path}`;
+    return `${this.tls ? 'https' : 'http'}://127.0.0.1:${this.server.address().port}${path}`;
   }
 
   async #take(incoming, response) {
@@ -81,7 +94,7 @@ class Receiver {
 
   async close() {
     this.closing.abort();
-    this.server.closeAllConnections();
+    for (const socket of this.sockets) socket.destroy();
     await new Promise((resolve) => this.server.close(resolve));
   }
 }
@@ -92,6 +105,7 @@ class Received {
     this.at = Date.now();
     this.method = incoming.method;
     this.path = incoming.url;
+    this.version = incoming.httpVersion;
     this.headers = incoming.headers;
     this.rawHeaders = incoming.rawHeaders;
     this.socket = incoming.socket;

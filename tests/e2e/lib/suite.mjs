@@ -58,8 +58,8 @@ export function lifecycleTest(name, body) {
 
 async function scenario(server, since, body) {
   const receivers = [];
-  const receiver = async (script) => {
-    const started = await startReceiver(script);
+  const receiver = async (script, options) => {
+    const started = await startReceiver(script, options);
     receivers.push(started);
     return started;
   };

@@ -139,7 +139,7 @@ static void test_every_bad_field_is_told(void **state) {
     assert_refused(
         "{\"url\":5,\"event_types\":[\"a b\"],\"description\":5,\"metadata\":[],\"status\":\"sleeping\","
         "\"ordering\":\"maybe\",\"format\":\"xml\",\"signature\":\"md5\",\"headers\":{\"x-a\":"
-        "\"b\\r\\nx-c: d\"},\"receipts\":1,\"filter\":{},\"tls\":{},\"policy\":{\"timeout_ms\":1},"
+        "\"b\\r\\nx-c: d\"},\"receipts\":1,\"filter\":{},\"tls\":7,\"policy\":{\"timeout_ms\":1},"
         "\"colour\":\"red\",\"id\":\"sub_1\"}",
         "url event_types[0] filter description metadata status ordering format signature headers.x-a "
         "receipts policy.timeout_ms tls colour id");
@@ -258,10 +258,13 @@ static void test_filter(void **state) {
     assert_member_refused("filter", "{}", "filter");
 }
 
-static void test_not_yet(void **state) {
+static void test_tls(void **state) {
     (void)state;
-    assert_member_refused("tls", "{\"ca\":\"x\"}", "tls");
+    assert_member_refused("tls", "{\"ca\":\"x\"}", "tls.ca");
+    assert_member_refused("tls", "{\"ca\":7}", "tls.ca");
+    assert_member_refused("tls", "{\"pin\":\"x\"}", "tls.pin");
     assert_member_refused("tls", "[]", "tls");
+    assert_member_accepted("tls", "null");
 }
 
 static void test_description_and_receipts(void **state) {
@@ -510,7 +513,7 @@ int main(void) {
         cmocka_unit_test(test_lengths_of_event_types),
         cmocka_unit_test(test_words),
         cmocka_unit_test(test_filter),
-        cmocka_unit_test(test_not_yet),
+        cmocka_unit_test(test_tls),
         cmocka_unit_test(test_description_and_receipts),
         cmocka_unit_test(test_metadata),
         cmocka_unit_test(test_headers),

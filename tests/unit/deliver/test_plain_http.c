@@ -24,6 +24,7 @@ struct fixture {
     struct loop *loop;
     struct plain_http *http;
     struct address_policy policy;
+    struct egress egress;
     int listener;
     uint16_t port;
     uint32_t timeout_ms;
@@ -67,7 +68,8 @@ static void *set_up(void) {
     assert_int_equal(address_policy_allow_cidr(&f->policy, SLICE_LIT("127.0.0.0/8")), 0);
     assert_int_equal(address_policy_allow_port(&f->policy, SLICE_LIT("1-65535")), 0);
     assert_int_equal(loop_new(&f->loop), 0);
-    struct transport_options o = {f->loop, &f->policy, KEPT_MAX, ended, f};
+    f->egress.addresses = &f->policy;
+    struct transport_options o = {f->loop, &f->egress, KEPT_MAX, ended, f};
     assert_int_equal(plain_http_new(&o, &f->http), 0);
     return f;
 }

@@ -1,0 +1,128 @@
+/* TLS material of subscriptions: sealed where it enters the database, opened where it leaves it. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/random.h"
+#include "core/tls_material.h"
+#include "store/sqlite/secrets.h"
+
+enum { CONTEXT_MAX = 64 };
+_Static_assert((int)TLS_TEXT_MAX <= (int)SEAL_PLAIN_MAX, "it can be sealed");
+
+/* Binds it to its row: moved to another, it does not open. */
+static struct slice context_of(uint32_t tenant_no, uint32_t subscription_no, char out[CONTEXT_MAX]) {
+    int n = snprintf(out, CONTEXT_MAX, "posthorn tls %u/%u", tenant_no, subscription_no);
+    CHECK(n > 0 && n < CONTEXT_MAX);
+    return (struct slice){out, (size_t)n};
+}
+
+static int remove_tls(struct store *s, uint32_t subscription_no) {
+    sqlite3_stmt *st = connection_prepare(&s->writer, "DELETE FROM subscription_tls WHERE subscription=?");
+    bind_int(st, 1, subscription_no);
+    return statement_run(&s->writer, st);
+}
+
+int store_put_tls(struct store *s, uint32_t subscription_no, uint32_t tenant_no, struct slice text) {
+    char context[CONTEXT_MAX];
+    uint8_t nonce[SEAL_NONCE_SIZE];
+    if (!text.p)
+        return remove_tls(s, subscription_no);
+    CHECK(s->sealing.no && text.n <= TLS_TEXT_MAX);
+    _cleanup_free_ uint8_t *sealed = malloc(text.n + SEAL_OVERHEAD);
+    if (!sealed)
+        return -ENOMEM;
+    random_bytes(nonce, sizeof nonce);
+    int r = seal(&s->sealing.key, nonce, context_of(tenant_no, subscription_no, context), text, sealed);
+    if (r < 0)
+        return r;
+    sqlite3_stmt *st = connection_prepare(
+        &s->writer,
+        "INSERT OR REPLACE INTO subscription_tls (subscription, tenant, seal_key, sealed) VALUES (?,?,?,?)");
+    bind_int(st, 1, subscription_no);
+    bind_int(st, 2, tenant_no);
+    bind_int(st, 3, s->sealing.no);
+    bind_blob(st, 4, (struct slice){(const char *)sealed, text.n + SEAL_OVERHEAD});
+    return statement_run(&s->writer, st);
+}
+
+/* Opens a row of subscription, tenant, seal_key, sealed. */
+static int open_row(const struct sealing *k, sqlite3_stmt *st, struct buf *ret) {
+    char context[CONTEXT_MAX];
+    uint32_t no = (uint32_t)column_int(st, 0);
+    size_t n = 0;
+    _cleanup_free_ uint8_t *plain = malloc(SEAL_PLAIN_MAX);
+    if (!plain)
+        return -ENOMEM;
+    int r = column_int(st, 2) == k->no
+                ? seal_open(&k->key, context_of((uint32_t)column_int(st, 1), no, context),
+                            column_slice(st, 3), plain, SEAL_PLAIN_MAX, &n)
+                : -EBADMSG;
+    if (r == 0) {
+        buf_add(ret, plain, n);
+        explicit_bzero(plain, n);
+        return buf_ok(ret) ? 0 : -ENOMEM;
+    }
+    log_error(
+        "the TLS key of a subscription does not open: the database was changed from outside; put a backup "
+        "in its place",
+        log_int("subscription_no", no));
+    return -EIO;
+}
+
+#define TLS_QUERY "SELECT subscription, tenant, seal_key, sealed FROM subscription_tls WHERE "
+
+static int read_tls(struct connection *c, const struct sealing *k, uint32_t subscription_no,
+                    struct buf *ret) {
+    sqlite3_stmt *st = connection_prepare(c, TLS_QUERY "subscription=?");
+    bind_int(st, 1, subscription_no);
+    int r = statement_next(c, st);
+    if (r <= 0)
+        return r < 0 ? r : -ENOENT;
+    r = open_row(k, st, ret);
+    statement_done(st);
+    return r;
+}
+
+int store_get_tls(struct store *s, uint32_t subscription_no, struct buf *ret) {
+    return read_tls(&s->writer, &s->sealing, subscription_no, ret);
+}
+
+int store_read_tls(struct store_reader *r, uint32_t subscription_no, struct buf *ret) {
+    return read_tls(&r->conn, r->sealing, subscription_no, ret);
+}
+
+/* The next one that `from` has sealed: 1, or 0 when there is none. */
+static int find_sealed_by(struct store *s, const struct sealing *from, uint32_t *ret_no, uint32_t *ret_tenant,
+                          struct buf *ret) {
+    sqlite3_stmt *st = connection_prepare(&s->writer, TLS_QUERY "seal_key=? LIMIT 1");
+    bind_int(st, 1, from->no);
+    int r = statement_next(&s->writer, st);
+    if (r <= 0)
+        return r;
+    *ret_no = (uint32_t)column_int(st, 0);
+    *ret_tenant = (uint32_t)column_int(st, 1);
+    buf_reset(ret);
+    r = open_row(from, st, ret);
+    statement_done(st);
+    return r < 0 ? r : 1;
+}
+
+int tls_reseal(struct store *s, const struct sealing *from, size_t *ret_n) {
+    struct buf text = {0};
+    int r = 1;
+    for (*ret_n = 0; r > 0 && *ret_n < STORE_SEAL_STEP; *ret_n += (size_t)(r > 0)) {
+        uint32_t no, tenant_no;
+        r = find_sealed_by(s, from, &no, &tenant_no, &text);
+        if (r > 0) {
+            int put = remove_tls(s, no);
+            if (put == 0)
+                put = store_put_tls(s, no, tenant_no, buf_slice(&text));
+            r = put < 0 ? put : 1;
+        }
+    }
+    if (text.p)
+        explicit_bzero(text.p, text.cap);
+    buf_free(&text);
+    return r < 0 ? r : 0;
+}
