@@ -469,19 +469,19 @@ int json_string_decode(struct slice value, struct buf *out) {
 int json_int(struct slice value, int64_t *ret) {
     uint64_t v = 0;
     size_t i = value.n && value.p[0] == '-' ? 1 : 0;
-    bool negative = i == 1;
+    bool negative = i == 1, too_large = false;
     uint64_t most = (uint64_t)INT64_MAX + (negative ? 1 : 0);
     if (i >= value.n)
         return -EINVAL;
     for (; i < value.n; i++) {
         if (value.p[i] < '0' || value.p[i] > '9')
             return -EINVAL;
-        if (v > (uint64_t)INT64_MAX / 10)
-            return -ERANGE;
-        v = v * 10 + (uint64_t)(value.p[i] - '0');
-        if (v > most)
-            return -ERANGE;
+        too_large = too_large || v > (uint64_t)INT64_MAX / 10;
+        v = too_large ? v : v * 10 + (uint64_t)(value.p[i] - '0');
+        too_large = too_large || v > most;
     }
+    if (too_large)
+        return -ERANGE;
     *ret = negative ? (int64_t)(0 - v) : (int64_t)v;
     return 0;
 }
