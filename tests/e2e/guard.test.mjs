@@ -51,11 +51,13 @@ async function startTraps(hosts) {
 }
 
 /** A test with a server of these flags, and with the traps and a name server. */
-function guardTest(name, { hosts = ['127.0.0.1', '127.8.9.10', '::1'], flags, zone, limit = 60_000 }, body) {
+function guardTest(name, { hosts = ['127.0.0.1', '127.8.9.10', '::1'], flags, zone, environment = () => ({}), limit = 60_000 }, body) {
   it(name, { timeout: limit }, async () => {
     const traps = await startTraps(hosts);
     const names = await startNameServer(zone);
-    const server = new Server({ flags: ['--allow-http', '--allow-port', String(traps.port), '--name-servers', names.address, ...flags] });
+    const server = new Server({
+      flags: ['--allow-http', '--allow-port', String(traps.port), '--name-servers', names.address, ...flags], env: environment(traps),
+    });
     try {
       await server.start();
       await body({ api: new Api(server), names, traps, server });
@@ -91,7 +93,9 @@ guardTest(
   async ({ api, names, traps }) => {
     const tenant = await api.createTenant();
     const policy = { timeout_ms: 10_000, retry: { schedule_seconds: [0, 0, 0], jitter: 0 } };
-    await inParallel(TRIES, AT_ONCE, (i) => tenant.subscribe(`http://r${i}.example:${traps.port}/`, { policy }));
+    // http and https are sent by different transports.
+    const scheme = (i) => (Math.floor(i / REBOUND.length) % 2 ? 'https' : 'http');
+    await inParallel(TRIES, AT_ONCE, (i) => tenant.subscribe(`${scheme(i)}://r${i}.example:${traps.port}/`, { policy }));
     rebound = true;
     const event = await tenant.publish();
     const wanted = () => metric(api, 'posthorn_dlq_size');
@@ -161,6 +165,31 @@ guardTest(
           return one.state !== 'DLQ' && (await shop.received(shop.requests.length + 1, { limit: 500 }).catch(() => null));
         }, { every: 200, what: 'a delivery after the name came back' });
       }
+      assert.equal(traps.connections, 0);
+    } finally {
+      await shop.close();
+    }
+  },
+);
+
+const PROXY_VARIABLES = ['http_proxy', 'HTTP_PROXY', 'https_proxy', 'HTTPS_PROXY', 'all_proxy', 'ALL_PROXY'];
+
+guardTest(
+  'the proxy variables of the environment are not heeded',
+  {
+    flags: ['--allow-address', '127.0.0.2/32'], zone: zoned,
+    environment: ({ port }) => Object.fromEntries(PROXY_VARIABLES.map((name) => [name, `http://127.0.0.1:${port}`])),
+  },
+  async ({ api, traps }) => {
+    const shop = await startReceiver([204], { host: '127.0.0.2', port: traps.port });
+    try {
+      const tenant = await api.createTenant();
+      await tenant.subscribe(`http://127.0.0.2:${traps.port}/`);
+      await tenant.waitDelivery(await tenant.publish());
+      // Over TLS another transport sends; the receiver speaks none, and that is where it must have come to.
+      const { id } = await tenant.subscribe(`https://127.0.0.2:${traps.port}/`, { policy: { max_attempts: 1 } });
+      const { delivery_id } = await tenant.expect(202, 'POST', `/subscriptions/${id}/test`);
+      assert.equal((await tenant.waitDelivery(delivery_id, 'DLQ')).last_error, 'tls');
       assert.equal(traps.connections, 0);
     } finally {
       await shop.close();
