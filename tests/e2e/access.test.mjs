@@ -159,6 +159,22 @@ suite('access', ({ test }) => {
     });
   });
 
+  test('another tenant’s cursor shows nothing of that tenant', async ({ api, receiver }) => {
+    const shop = await receiver();
+    const [world, other] = [await makeWorld(api, shop), await makeWorld(api, shop)];
+    const more = await other.tenant.subscribe(shop.url());
+    await other.tenant.waitDelivery({ id: (await other.tenant.publish()).id, subscription_id: more.id });
+    let tried = 0;
+    for (const operation of api.openapi.operations.filter((one) => one.isTenants && one.parameters.some((two) => two.name === 'cursor'))) {
+      const { json } = await send(operation, other, { query: '?limit=1' });
+      if (!json.next_cursor) continue;
+      tried++;
+      const { text } = await send(operation, world, { query: `?cursor=${json.next_cursor}` });
+      for (const id of [other.tenant.id, ...Object.values(other.ids)]) assert.ok(!text.includes(id), `${operation.name} shows ${id}`);
+    }
+    assert.ok(tried >= 3, `${tried} lists`);
+  });
+
   test('a filter by another tenant’s id finds nothing', async ({ api, receiver }) => {
     const shop = await receiver();
     const [world, other] = [await makeWorld(api, shop), await makeWorld(api, shop)];
