@@ -364,7 +364,7 @@ static int write_change(struct request *r, struct store *s, struct subscription_
     if (e == 0)
         e = store_update_subscription(s, record);
     if (e == 0 && p->enabled)
-        e = store_set_failing_since(s, p->no, 0);
+        e = store_set_health(s, p->no, 0, 0);
     if (e == 0)
         e = request_audit(r, s, "subscription.update", id, detail);
     return e < 0 ? e : control_answer(r, 200, subscription_json(record, doc, r->tenant.id));
@@ -400,8 +400,6 @@ static int change(struct request *r, struct store *s) {
 static void changed(struct request *r) {
     const struct patching *p = r->data;
     apply_subscription(r->o->apply, p->no, r->now);
-    if (p->enabled && dispatch_failing_since(r->o->dispatch, p->no, 0) < 0)
-        log_warn("a lane could not be told that it starts afresh", log_int("subscription_no", p->no));
 }
 
 static void patch_judged(struct side_lookup *l, const char *refused) {

@@ -193,10 +193,9 @@ int secret_given(const json_t *body, int scheme, struct signing_key *ret, struct
 }
 
 struct id control_new_id(struct request *r) {
-    struct id id = {.key = id_source_take(r->o->ids, r->now, 1)};
-    random_bytes(&id.tail, sizeof id.tail);
-    id.tail &= ID_TAIL_MAX;
-    return id;
+    uint64_t random;
+    random_bytes(&random, sizeof random);
+    return id_source_next(r->o->ids, r->now, random);
 }
 
 int secret_insert(struct request *r, struct store *s, uint32_t subscription_no, const struct signing_key *key,

@@ -21,6 +21,7 @@
 #include "deliver/egress.h"
 #include "fanout/apply.h"
 #include "fanout/pump.h"
+#include "fanout/raise.h"
 #include "ingest/ingest.h"
 #include "store/snapshot.h"
 
@@ -51,6 +52,7 @@ struct server {
     struct ingest *ingest;
     struct api *api;
     struct apply_context apply;
+    struct raiser raiser;
 };
 
 static int failed(const char *what, int error, const char *advice) {
@@ -83,6 +85,11 @@ static int disable(void *arg, struct store *store, uint32_t no, const char *reas
     struct server *s = arg;
     CHECK(store == s->store);
     return disable_subscription(&s->apply, no, reason, now);
+}
+
+static int raise_event(void *arg, struct store *store, const struct operational_event *e) {
+    struct server *s = arg;
+    return raise_operational(&s->raiser, store, e);
 }
 
 static void disabled(void *arg, uint32_t no) {
@@ -151,6 +158,7 @@ static int load_memory(struct server *s, int64_t now) {
         r = fanout_new(s->metrics, &s->fanout);
     if (r == 0)
         r = snapshot_each(s->reader, now, s->c->allow_http, into_index, s);
+    s->raiser = (struct raiser){.fanout = s->fanout, .ids = &s->ids, .bodies = s->bodies};
     uint64_t pending = 0, dlq = 0;
     if (r == 0)
         r = store_count_deliveries(s->reader, &pending, &dlq);
@@ -165,6 +173,7 @@ static int recover_leases(struct server *s, int64_t now) {
                                .worker_no = s->worker_no,
                                .subscription = subscription_of,
                                .due = lane_due,
+                               .raise = raise_event,
                                .arg = s};
     int r = reaper_new(&o, &s->reaper);
     bool more = true;
@@ -252,6 +261,7 @@ static int start_dispatch(struct server *s) {
         .user_agent = "posthorn/" POSTHORN_VERSION,
         .disable = disable,
         .disabled = disabled,
+        .raise = raise_event,
         .arg = s,
     };
     return dispatch_start(&o, &s->dispatch);

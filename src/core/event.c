@@ -63,6 +63,10 @@ bool event_type_valid(struct slice type) {
     return true;
 }
 
+bool event_type_reserved(struct slice type) {
+    return slice_starts_with(type, SLICE_LIT("posthorn."));
+}
+
 static void add_error(struct parser *p, struct slice name, const char *message) {
     char field[sizeof p->errors->at[0].field];
     int n = snprintf(field, sizeof field, "%s%.*s", p->rules->prefix, SLICE_ARG(name));
@@ -139,7 +143,7 @@ static const char *text_problem(const struct parser *p, enum member m, struct sl
     case M_TYPE:
         if (!event_type_valid(text))
             return "must be of A-Z, a-z, 0-9, '_', '.' and '-'";
-        if (!p->rules->allow_reserved && slice_starts_with(text, SLICE_LIT("posthorn.")))
+        if (!p->rules->allow_reserved && event_type_reserved(text))
             return "must not begin with \"posthorn.\", which is reserved";
         return NULL;
     case M_SCHEMA_VERSION:
@@ -322,6 +326,14 @@ struct blob *event_envelope(struct id id, const char *tenant_id, const struct pu
     memcpy(envelope->p + head.n, p->data.p, p->data.n);
     envelope->p[head.n + p->data.n] = '}';
     return envelope;
+}
+
+struct slice event_envelope_type(struct slice envelope) {
+    enum { TYPE_AT = sizeof "{\"id\":\"" - 1 + ID_TEXT_SIZE - 1 + sizeof "\",\"type\":\"" - 1 };
+    CHECK(envelope.n > TYPE_AT);
+    const char *at = envelope.p + TYPE_AT, *end = memchr(at, '"', envelope.n - TYPE_AT);
+    CHECK(end != NULL);
+    return (struct slice){at, (size_t)(end - at)};
 }
 
 void event_cloudevents(const struct event_meta *m, struct slice data, struct buf *out) {

@@ -47,10 +47,15 @@ int publish_parse(struct slice body, const struct publish_rules *rules, struct p
 
 /* [A-Za-z0-9_.-]{1,128} */
 bool event_type_valid(struct slice type);
+/* "posthorn.…": the server's own, which no producer may publish. */
+bool event_type_reserved(struct slice type);
 
 /* {"id":…,"type":…,"timestamp":…,"tenant_id":…,"schema_version":…,"data":…}; NULL when memory is out. The
  * data are the last bytes before the closing brace. */
 struct blob *event_envelope(struct id id, const char *tenant_id, const struct publish *p);
+
+/* The type within an envelope that event_envelope built; its characters need no escapes. */
+struct slice event_envelope_type(struct slice envelope);
 
 /* The data's bytes within an envelope. */
 static inline struct slice event_data(struct slice envelope, size_t data_size) {

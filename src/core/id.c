@@ -69,6 +69,10 @@ uint64_t id_source_take(struct id_source *s, int64_t now_ms, unsigned n) {
     return first;
 }
 
+struct id id_source_next(struct id_source *s, int64_t now_ms, uint64_t random) {
+    return (struct id){.key = id_source_take(s, now_ms, 1), .tail = random & ID_TAIL_MAX};
+}
+
 static uint64_t delivery_check(uint64_t event_key, uint32_t subscription_no) {
     return mix64(event_key ^ mix64(subscription_no)) & ((1U << 30) - 1);
 }

@@ -49,6 +49,8 @@ void id_source_raise(struct id_source *s, uint64_t key);
 /* n consecutive keys, all greater than any handed out before; returns the first. `now_ms` is Unix
  * milliseconds. */
 uint64_t id_source_take(struct id_source *s, int64_t now_ms, unsigned n);
+/* One new id; `random` becomes its tail. */
+struct id id_source_next(struct id_source *s, int64_t now_ms, uint64_t random);
 
 /* The delivery of an event to the subscription with this number (unique in the store, 1…2^32-1), and back.
  * The remaining 30 bits are a check over both, so that a guessed id does not parse: -EINVAL. */

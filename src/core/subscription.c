@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <openssl/crypto.h>
 
+#include "core/event.h"
 #include "core/subscription_doc.h"
 
 static const char *const status_names[] = {"active", "paused", "disabled", "deleted"};
@@ -150,7 +151,7 @@ static bool covers(struct slice pattern, struct slice event_type) {
 
 bool subscription_matches(const struct subscription *s, struct slice event_type) {
     if (s->event_types_n == 0)
-        return !slice_starts_with(event_type, SLICE_LIT("posthorn."));
+        return !event_type_reserved(event_type);
     for (uint16_t i = 0; i < s->event_types_n; i++)
         if (covers(slice_of(s->event_types[i]), event_type))
             return true;

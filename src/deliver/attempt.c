@@ -37,6 +37,7 @@ static int build_cloudevent(void *arg, const struct event_row *row) {
         .ordering_key = row->event.ordering_key,
         .tenant_id = a->subscription->tenant_id,
     };
+    a->reserved = event_type_reserved(row->event.type);
     buf_reset(&a->built);
     event_cloudevents(&meta, event_data(row->event.body, row->event.data_size), &a->built);
     return buf_ok(&a->built) ? 0 : -ENOMEM;
@@ -53,6 +54,7 @@ static int choose_body(struct attempt *a, struct slice *ret) {
     if (r < 0)
         return r;
     struct slice envelope = blob_slice(a->body.envelope);
+    a->reserved = event_type_reserved(event_envelope_type(envelope));
     *ret = a->subscription->format == FORMAT_RAW ? event_data(envelope, a->body.data_size) : envelope;
     return 0;
 }

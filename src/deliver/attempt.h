@@ -4,6 +4,7 @@
 #include "core/retry.h"
 #include "core/subscription.h"
 #include "deliver/client.h"
+#include "settle/settle.h"
 #include "store/body_cache.h"
 #include "store/store.h"
 
@@ -26,6 +27,7 @@ struct attempt {
     /* results, valid from done until attempt_clear */
     struct outcome outcome;
     bool not_sent; /* the lease had too little left, or there was no memory: nothing went out */
+    bool reserved; /* what was sent is a "posthorn.…" event */
 
     /* private */
     const struct attempt_context *context;
@@ -39,6 +41,7 @@ struct attempt {
     /* the caller's */
     void *owner;
     struct settlement settlement;
+    struct health_change health;
     struct attempt *next;
 };
 

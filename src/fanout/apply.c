@@ -59,5 +59,6 @@ int disable_subscription(const struct apply_context *c, uint32_t subscription_no
                                  .action = SLICE_LIT("subscription.disable"),
                                  .object = slice_of(id),
                                  .tenant_no = record.tenant_no};
-    return store_insert_audit(c->store, &audit);
+    r = store_insert_audit(c->store, &audit);
+    return r < 0 ? r : 1;
 }

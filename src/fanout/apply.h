@@ -14,7 +14,7 @@ struct apply_context {
 /* Failure is logged; the change is in the store and takes effect at the next start at the latest. */
 void apply_subscription(const struct apply_context *c, uint32_t subscription_no, int64_t now);
 
-/* Within a transaction: disables a subscription for its endpoint's sake. 0 also when it is disabled already;
+/* Within a transaction: disables a subscription for its endpoint's sake: 1. 0 when it is disabled already;
  * -ENOENT when it is gone. Call apply_subscription after the commit. */
 int disable_subscription(const struct apply_context *c, uint32_t subscription_no, const char *reason,
                          int64_t now) MUST_USE;

@@ -62,6 +62,12 @@ struct subscription *fanout_subscription(struct fanout *f, uint32_t subscription
     return index_get(f->index, subscription_no);
 }
 
+bool fanout_wanted(const struct fanout *f, uint32_t tenant_no, struct slice type) {
+    struct index_walk walk;
+    index_match(f->index, tenant_no, type, 0, &walk);
+    return index_walk_bound(&walk) > 0;
+}
+
 uint32_t fanout_upper(const struct fanout *f) {
     return index_upper(f->index);
 }
@@ -177,7 +183,8 @@ int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uin
     }
     struct index_walk walk;
     index_match(f->index, e->tenant_no, e->type, 0, &walk);
-    if (index_walk_bound(&walk) > FANOUT_INLINE_MAX)
+    if (index_walk_bound(&walk) >
+        (event_type_reserved(e->type) ? FANOUT_RAISED_INLINE_MAX : FANOUT_INLINE_MAX))
         return start_job(f, st, e, 0);
     uint32_t cursor = 0, upper = index_upper(f->index);
     int r = expand_chunk(f, st, e, now, &cursor, upper, &e->deliveries);

@@ -9,7 +9,11 @@
 struct fanout;
 
 /* Above this an event becomes a persisted job, expanded in chunks. */
-enum { FANOUT_INLINE_MAX = 1000, FANOUT_CHUNK = 1000 };
+enum {
+    FANOUT_INLINE_MAX = 1000,
+    FANOUT_CHUNK = 1000,
+    FANOUT_RAISED_INLINE_MAX = 8, /* of a "posthorn.…" event: hundreds may be raised in one transaction */
+};
 
 int fanout_new(struct metrics *m, struct fanout **ret) MUST_USE;
 void fanout_free(struct fanout *f);
@@ -20,6 +24,8 @@ int fanout_put(struct fanout *f, struct subscription *s) MUST_USE;
 void fanout_remove(struct fanout *f, uint32_t subscription_no);
 /* The snapshot in force, borrowed until the next put or remove of it; NULL when unknown. */
 struct subscription *fanout_subscription(struct fanout *f, uint32_t subscription_no);
+/* Whether any subscription of the tenant asks for events of this type; costs next to nothing. */
+bool fanout_wanted(const struct fanout *f, uint32_t tenant_no, struct slice type);
 /* The greatest subscription number there is. */
 uint32_t fanout_upper(const struct fanout *f);
 

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <uthash.h>
 
+#include "core/event.h"
+
 /* The tenant's number, then a name: exact, "prefix.*", or empty for all. */
 enum { KEY_SIZE = 4 + 130 + 1 };
 
@@ -208,7 +210,7 @@ void index_match(const struct index *x, uint32_t tenant_no, struct slice type, u
     CHECK(type.n <= 128);
     *ret = (struct index_walk){.index = x};
     walk_list(ret, tenant_no, type, false, cursor);
-    if (!slice_starts_with(type, SLICE_LIT("posthorn.")))
+    if (!event_type_reserved(type))
         walk_list(ret, tenant_no, SLICE_LIT(""), false, cursor);
     /* "a.b.c" is meant by "a.*" and "a.b.*". More dots than lists can only come from empty parts: cut. */
     for (size_t i = 0, dots = 0; i < type.n && dots < INDEX_DOTS_MAX; i++)

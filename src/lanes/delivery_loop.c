@@ -51,8 +51,6 @@ struct delivery_loop {
     unsigned idle_n;
     size_t attempts_open; /* started and not yet settled */
 
-    struct health_change changes[TURN_CHANGES_MAX]; /* for the next turn; what finds no room comes up again */
-    size_t changes_n;
     struct removal *removals;
     bool stopping;
     int64_t lag_told_at;
@@ -156,23 +154,19 @@ static void closing_progressed(struct delivery_loop *d, uint32_t no, unsigned cl
 
 /* ---- the end of an attempt ---- */
 
-static void note_change(struct delivery_loop *d, struct health_change c) {
-    if (d->changes_n < TURN_CHANGES_MAX)
-        d->changes[d->changes_n++] = c;
-}
-
-static void note_news(struct delivery_loop *d, uint32_t no, const struct lane_news *news, bool gone) {
-    if (gone)
-        note_change(d, (struct health_change){no, HEALTH_DISABLE, "the endpoint answered 410 Gone", 0});
-    else if (news->exhausted)
-        note_change(d, (struct health_change){no, HEALTH_DISABLE,
-                                              "the endpoint only failed for disable_after_seconds", 0});
-    if (news->failing)
-        note_change(d, (struct health_change){no, HEALTH_FAILING, NULL, news->failing_since});
-    if (news->recovered)
-        note_change(d, (struct health_change){no, HEALTH_RECOVERED, NULL, 0});
-    if (news->removed)
-        sending_stopped(d, no);
+static struct health_change health_of(const struct lane_news *news, bool gone, bool quiet) {
+    return (struct health_change){
+        .noted = news->noted,
+        .failing = news->failing,
+        .recovered = news->recovered,
+        .failing_since = news->failing_since,
+        .raised_since = news->raised_since,
+        .failed_since = news->failed_since,
+        .disable = gone              ? "the endpoint answered 410 Gone"
+                   : news->exhausted ? "the endpoint only failed for disable_after_seconds"
+                                     : NULL,
+        .quiet = quiet,
+    };
 }
 
 /* Decides what follows and keeps the settlement for the next turn. */
@@ -184,14 +178,15 @@ static void attempt_ended(struct attempt *a) {
         .event_key = a->task.event_key,
         .timed_out = a->outcome.status == 0 && a->outcome.error == ATTEMPT_TIMEOUT,
         .not_sent = a->not_sent,
+        .quiet = a->reserved,
         .started_at = a->started_at,
         .retry_after_ms = a->outcome.retry_after_ms,
         .latency_ms = (int32_t)(a->request.latency_us / 1000),
     };
     if (a->not_sent && a->outcome.error == ATTEMPT_LEASE_EXPIRED) {
         /* The reaper records it: nothing may be written by an attempt that has lost its lease. */
-        struct lane_news news = lanes_ended(d->lanes, &o, now, &d->rng);
-        note_news(d, o.subscription_no, &news, false);
+        if (lanes_ended(d->lanes, &o, now, &d->rng).removed)
+            sending_stopped(d, o.subscription_no);
         return_attempt(d, a);
         return;
     }
@@ -203,7 +198,9 @@ static void attempt_ended(struct attempt *a) {
         metrics_observe(d->o.metrics, METRIC_ATTEMPT_DURATION, (double)a->request.latency_us / 1e6);
     }
     struct lane_news news = lanes_ended(d->lanes, &o, now, &d->rng);
-    note_news(d, o.subscription_no, &news, o.class == OUTCOME_GONE);
+    a->health = health_of(&news, o.class == OUTCOME_GONE, a->reserved);
+    if (news.removed)
+        sending_stopped(d, o.subscription_no);
     a->next = NULL;
     *d->ended_tail = a;
     d->ended_tail = &a->next;
@@ -213,7 +210,7 @@ static void attempt_ended(struct attempt *a) {
 
 static int run_turn(struct writer_job *job, struct store *s) {
     struct delivery_loop *d = (struct delivery_loop *)((char *)job - offsetof(struct delivery_loop, job));
-    return turn_run(d->turn, s, clock_now_ms(), d->o.disable, d->o.arg);
+    return turn_run(d->turn, s, clock_now_ms(), &d->o);
 }
 
 /* On the writer's thread: back to the loop. */
@@ -221,9 +218,9 @@ static void turn_committed(struct writer_job *job, int result) {
     struct delivery_loop *d = (struct delivery_loop *)((char *)job - offsetof(struct delivery_loop, job));
     d->turn->result = result;
     if (result == 0 && d->turn->disabled_any)
-        for (size_t i = 0; i < d->turn->changes_n; i++)
-            if (d->turn->changes[i].kind == HEALTH_DISABLE)
-                d->o.disabled(d->o.arg, d->turn->changes[i].subscription_no);
+        for (size_t i = 0; i < d->turn->settlements_n; i++)
+            if (d->turn->health[i].disable)
+                d->o.disabled(d->o.arg, d->turn->settlements[i].subscription_no);
     loop_post(d->loop, &d->turn_done);
 }
 
@@ -261,8 +258,6 @@ static void unsettle(struct delivery_loop *d) {
 static void turn_failed(struct delivery_loop *d, int64_t now) {
     struct turn *t = d->turn;
     unsettle(d);
-    for (size_t i = 0; i < t->changes_n; i++)
-        note_change(d, t->changes[i]);
     for (size_t i = 0; i < t->claims_n; i++)
         if (lanes_claimed(d->lanes, &t->claims[i], true, now))
             sending_stopped(d, t->claims[i].subscription_no);
@@ -305,6 +300,7 @@ static void take_settlements(struct delivery_loop *d) {
         if (!d->ended)
             d->ended_tail = &d->ended;
         d->settling[t->settlements_n] = a;
+        t->health[t->settlements_n] = a->health;
         t->settlements[t->settlements_n++] = a->settlement;
     }
 }
@@ -312,9 +308,6 @@ static void take_settlements(struct delivery_loop *d) {
 static void fill_turn(struct delivery_loop *d, int64_t now) {
     struct turn *t = d->turn;
     take_settlements(d);
-    memcpy(t->changes, d->changes, d->changes_n * sizeof d->changes[0]);
-    t->changes_n = d->changes_n;
-    d->changes_n = 0;
     t->closing = next_closing(d);
     t->claims_n = t->expiries_n = 0;
     if (d->stopping)
@@ -371,7 +364,6 @@ struct command {
     struct delivery_loop *d;
     struct subscription *subscription;
     uint32_t no;
-    int64_t failing_since;
     void (*stopped)(void *arg);
     void *arg;
     size_t notices_n;
@@ -401,21 +393,6 @@ int delivery_loop_put(struct delivery_loop *d, struct subscription *s) {
     if (c)
         c->subscription = subscription_ref(s);
     return post(d, c, do_put);
-}
-
-static void do_failing_since(struct loop_message *m) {
-    struct command *c = (struct command *)m;
-    lanes_set_failing_since(c->d->lanes, c->no, c->failing_since);
-    free(c);
-}
-
-int delivery_loop_failing_since(struct delivery_loop *d, uint32_t no, int64_t failing_since) {
-    struct command *c = calloc(1, sizeof *c);
-    if (c) {
-        c->no = no;
-        c->failing_since = failing_since;
-    }
-    return post(d, c, do_failing_since);
 }
 
 static void add_removal(struct delivery_loop *d, uint32_t no, void (*stopped)(void *arg), void *arg) {

@@ -20,4 +20,3 @@ int delivery_loop_remove(struct delivery_loop *d, uint32_t no, void (*stopped)(v
                          void *arg) MUST_USE;
 int delivery_loop_notify(struct delivery_loop *d, const struct lane_notice *notices, size_t n) MUST_USE;
 int delivery_loop_stats(struct delivery_loop *d, uint32_t no, struct lane_stats *ret) MUST_USE;
-int delivery_loop_failing_since(struct delivery_loop *d, uint32_t no, int64_t failing_since) MUST_USE;

@@ -18,7 +18,7 @@ static unsigned loop_of(const struct dispatch *d, uint32_t subscription_no) {
 }
 
 int dispatch_start(const struct dispatch_options *o, struct dispatch **ret) {
-    CHECK(o->loops >= 1 && o->loops <= LOOPS_MAX && o->disable && o->disabled);
+    CHECK(o->loops >= 1 && o->loops <= LOOPS_MAX && o->disable && o->disabled && o->raise);
     struct dispatch *d = calloc(1, sizeof *d);
     if (!d)
         return -ENOMEM;
@@ -60,10 +60,6 @@ int dispatch_configure(struct dispatch *d, struct subscription *s) {
 
 int dispatch_configure_tenant(struct dispatch *d, uint32_t tenant_no, const struct tenant_limits *limits) {
     return tenant_budgets_put(d->tenants, tenant_no, limits);
-}
-
-int dispatch_failing_since(struct dispatch *d, uint32_t subscription_no, int64_t failing_since) {
-    return delivery_loop_failing_since(d->loops[loop_of(d, subscription_no)], subscription_no, failing_since);
 }
 
 int dispatch_remove(struct dispatch *d, uint32_t subscription_no, void (*stopped)(void *arg), void *arg) {

@@ -6,6 +6,7 @@
 #include "core/subscription.h"
 #include "lanes/lanes.h"
 #include "observe/metrics.h"
+#include "observe/operational.h"
 #include "store/writer.h"
 
 struct dispatch;
@@ -24,11 +25,13 @@ struct dispatch_options {
     uint32_t worker_no;
     const char *worker_name;
     const char *user_agent; /* "posthorn/VERSION" */
-    /* Disables a subscription, within the transaction that settles why (410, or failing for too long);
-     * -ENOENT when it is gone, 0 also when it is disabled already. Then, after the commit, on the writer's
-     * thread: its snapshot has changed. */
+    /* Disables a subscription, within the transaction that settles why (410, or failing for too long): 1; 0
+     * when it was disabled already, -ENOENT when it is gone. Then, after the commit, on the writer's thread:
+     * its snapshot has changed. */
     int (*disable)(void *arg, struct store *s, uint32_t subscription_no, const char *reason, int64_t now);
     void (*disabled)(void *arg, uint32_t subscription_no);
+    /* Publishes an operational event, within the transaction of what it tells. */
+    int (*raise)(void *arg, struct store *s, const struct operational_event *e);
     void *arg;
 };
 
@@ -44,8 +47,6 @@ int dispatch_configure(struct dispatch *d, struct subscription *s) MUST_USE;
 /* The caps of a tenant over all its lanes; at once. */
 int dispatch_configure_tenant(struct dispatch *d, uint32_t tenant_no,
                               const struct tenant_limits *limits) MUST_USE;
-/* At start: since when a lane's endpoint has only failed, as the store remembers it. */
-int dispatch_failing_since(struct dispatch *d, uint32_t subscription_no, int64_t failing_since) MUST_USE;
 
 /* Stops sending for a deleted subscription; `stopped` is called on a loop's thread once no attempt of it is
  * under way. What waits in its lane then moves to the DLQ in chunks, in the background. */

@@ -28,11 +28,12 @@ struct lane {
     struct heap_node expiry;
     int64_t next_due_at; /* of what the store holds, INT64_MAX when nothing waits */
     int64_t rest_until;  /* backpressure, or a claim that failed */
-    int64_t failing_since;
+    int64_t failing_since; /* of an unbroken run of failures, 0: healthy */
+    int64_t raised_since;  /* failing_since as the tenant was told, until it is told of the recovery */
     uint32_t in_flight;
     uint32_t claiming;  /* places reserved by the claim under way, 0 when there is none */
     uint8_t waiting_on; /* enum lane_wait */
-    bool queued, removed, failing_told;
+    bool queued, removed, failing_noted;
     struct concurrency concurrency;
     struct bucket bucket;
     struct breaker breaker;

@@ -7,7 +7,7 @@
 
 enum {
     CLAIM_FAILED_REST_MS = 100,
-    FAILING_TOLD_AFTER_MS = 60000, /* shorter runs of failures are nobody's news */
+    FAILING_NOTED_AFTER_MS = 60000, /* shorter runs of failures are not worth a write */
     EXPIRE_EVERY_MS_MIN = 1000,
 };
 
@@ -205,6 +205,9 @@ static struct lane *add_lane(struct lanes *ls, const struct subscription *s, int
     l->magic = LANE_MAGIC;
     l->no = s->no;
     l->next_due_at = INT64_MAX;
+    l->failing_since = s->failing_since;
+    l->raised_since = s->raised_since;
+    l->failing_noted = s->failing_since != 0;
     bucket_init(&l->bucket, s->policy.rate_burst, now);
     HASH_ADD(hh, ls->by_no, no, sizeof l->no, l);
     return l;
@@ -249,12 +252,12 @@ int lanes_put(struct lanes *ls, struct subscription *s, int64_t now) {
     if (before && before->policy.rate_burst != s->policy.rate_burst)
         bucket_init(&l->bucket, s->policy.rate_burst, now);
     /* Enabled again: what the endpoint did before says little about now, but its backlog starts slowly. */
-    if (before && before->status == SUBSCRIPTION_DISABLED && s->status == SUBSCRIPTION_ACTIVE) {
+    if (before && before->status == SUBSCRIPTION_DISABLED && s->status != SUBSCRIPTION_DISABLED) {
         if (breaker_success(&l->breaker) && ls->metrics)
             metrics_gauge_add(ls->metrics, METRIC_BREAKER_OPEN, -1);
         concurrency_slow_start(&l->concurrency);
-        l->failing_since = 0;
-        l->failing_told = false;
+        l->failing_since = l->raised_since = 0;
+        l->failing_noted = false;
         l->rest_until = 0;
     }
     l->subscription = subscription_ref(s);
@@ -285,14 +288,6 @@ bool lanes_due(struct lanes *ls, uint32_t no, int64_t due_at, int64_t now) {
         refresh(ls, l, now);
     }
     return true;
-}
-
-void lanes_set_failing_since(struct lanes *ls, uint32_t no, int64_t failing_since) {
-    struct lane *l = find(ls, no);
-    if (!l)
-        return;
-    l->failing_since = failing_since;
-    l->failing_told = failing_since != 0;
 }
 
 /* ---- claiming ---- */
@@ -457,22 +452,40 @@ static void note_success(struct lanes *ls, struct lane *l) {
         metrics_gauge_add(ls->metrics, METRIC_BREAKER_OPEN, -1);
 }
 
-static struct lane_news note_health(struct lane *l, bool success, int64_t now) {
-    struct lane_news news = {0};
-    if (success) {
-        news.recovered = l->failing_told;
-        l->failing_since = 0;
-        l->failing_told = false;
-        return news;
-    }
+/* The tenant is told once the breaker is open, by an outcome that may tell; and then of the first success. */
+static void note_success_of_health(struct lane *l, bool quiet, struct lane_news *news) {
+    news->noted = l->failing_noted;
+    l->failing_since = 0;
+    l->failing_noted = false;
+    if (!l->raised_since || quiet)
+        return;
+    news->noted = news->recovered = true;
+    news->failed_since = l->raised_since;
+    l->raised_since = 0;
+}
+
+static void note_failure_of_health(struct lane *l, bool quiet, int64_t now, struct lane_news *news) {
     if (!l->failing_since)
         l->failing_since = now;
     int64_t failing_ms = now - l->failing_since;
-    if (!l->failing_told && failing_ms >= FAILING_TOLD_AFTER_MS)
-        news.failing = l->failing_told = true;
+    if (!l->raised_since && !quiet && l->breaker.state != BREAKER_CLOSED) {
+        l->raised_since = l->failing_since;
+        news->failing = true;
+    }
+    news->noted = news->failing || (!l->failing_noted && failing_ms >= FAILING_NOTED_AFTER_MS);
+    l->failing_noted |= news->noted;
+    news->exhausted = l->subscription->status != SUBSCRIPTION_DISABLED &&
+                      failing_ms >= (int64_t)l->subscription->policy.disable_after_seconds * 1000;
+}
+
+static struct lane_news note_health(struct lane *l, bool success, bool quiet, int64_t now) {
+    struct lane_news news = {0};
+    if (success)
+        note_success_of_health(l, quiet, &news);
+    else
+        note_failure_of_health(l, quiet, now, &news);
     news.failing_since = l->failing_since;
-    news.exhausted = l->subscription->status != SUBSCRIPTION_DISABLED &&
-                     failing_ms >= (int64_t)l->subscription->policy.disable_after_seconds * 1000;
+    news.raised_since = l->raised_since;
     return news;
 }
 
@@ -492,7 +505,7 @@ struct lane_news lanes_ended(struct lanes *ls, const struct lane_outcome *o, int
             note_success(ls, l);
         else
             note_failure(ls, l, o, now, rng);
-        news = note_health(l, success, now);
+        news = note_health(l, success, o->quiet, now);
     }
     if (o->retry_due_at && o->retry_due_at < l->next_due_at)
         l->next_due_at = o->retry_due_at;

@@ -59,6 +59,7 @@ struct lane_outcome {
     enum outcome_class class;
     bool timed_out;
     bool not_sent; /* it never reached the network: says nothing about the endpoint */
+    bool quiet;    /* of a "posthorn.…" event: the tenant is told nothing by it (api.md §4.1) */
     int64_t started_at;
     int64_t retry_after_ms; /* -1: none */
     int64_t retry_due_at;   /* of the verdict, 0 when it is not to be retried */
@@ -66,16 +67,15 @@ struct lane_outcome {
 };
 /* What the lane makes of it, for the caller to tell the store and the tenant. */
 struct lane_news {
-    int64_t failing_since; /* with failing */
-    bool failing;          /* the first failure after a success */
-    bool recovered;        /* the first success after a failure */
-    bool exhausted;        /* has failed for the policy's disable_after_seconds: disable it */
-    bool removed;          /* it was removed, and this was its last attempt in flight */
+    bool noted; /* its health has changed: the store keeps these two */
+    int64_t failing_since, raised_since;
+    bool failing;         /* tell: the breaker is open */
+    bool recovered;       /* tell: the first success since then */
+    int64_t failed_since; /* with recovered */
+    bool exhausted;       /* has failed for the policy's disable_after_seconds: disable it */
+    bool removed;         /* it was removed, and this was its last attempt in flight */
 };
 struct lane_news lanes_ended(struct lanes *ls, const struct lane_outcome *o, int64_t now, struct rng *rng);
-/* What was in flight when the process before this one ended, or a lease that was lost, failed long ago. Unix
- * ms, 0: healthy. */
-void lanes_set_failing_since(struct lanes *ls, uint32_t no, int64_t failing_since);
 
 /* Lanes that cannot send now though something of them is due (breaker open, disabled), and whose waiting
  * deliveries should be looked through for closed windows; each comes up once in LANE_EXPIRE_EVERY_MS. Up to

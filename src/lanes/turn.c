@@ -2,22 +2,74 @@
 
 #include <errno.h>
 
-static int note_changes(struct turn *t, struct store *s,
-                        int (*disable)(void *arg, struct store *s, uint32_t no, const char *reason,
-                                       int64_t now),
-                        void *arg) {
-    for (size_t i = 0; i < t->changes_n; i++) {
-        const struct health_change *c = &t->changes[i];
-        int r = c->kind == HEALTH_DISABLE
-                    ? disable(arg, s, c->subscription_no, c->reason, t->now)
-                    : store_set_failing_since(s, c->subscription_no,
-                                              c->kind == HEALTH_FAILING ? c->failing_since : 0);
-        /* Deleted meanwhile: nothing is left to note. */
-        if (r < 0 && r != -ENOENT)
-            return r;
-        t->disabled_any |= r == 0 && c->kind == HEALTH_DISABLE;
+static int raise(const struct dispatch_options *o, struct store *s, struct operational_event e) {
+    return o->raise(o->arg, s, &e);
+}
+
+static int raise_exhausted(const struct dispatch_options *o, struct store *s, uint64_t event_key,
+                           uint32_t subscription_no) {
+    return raise(o, s,
+                 (struct operational_event){.kind = OPERATIONAL_EXHAUSTED,
+                                            .event_key = event_key,
+                                            .subscription_no = subscription_no});
+}
+
+static int raise_health(const struct turn *t, struct store *s, const struct health_change *h,
+                        const struct settlement *i, const struct dispatch_options *o) {
+    struct operational_event e = {.subscription_no = i->subscription_no,
+                                  .at = t->now,
+                                  .last_status = i->attempt.status,
+                                  .last_error = i->attempt.error};
+    if (h->failing) {
+        e.kind = OPERATIONAL_FAILING;
+        e.failing_since = h->failing_since;
+        return raise(o, s, e);
     }
-    return 0;
+    if (!h->recovered)
+        return 0;
+    e.kind = OPERATIONAL_RECOVERED;
+    e.failing_since = h->failed_since;
+    return raise(o, s, e);
+}
+
+static int disable(struct turn *t, struct store *s, const struct health_change *h,
+                   const struct settlement *i, const struct dispatch_options *o) {
+    int r = o->disable(o->arg, s, i->subscription_no, h->disable, t->now);
+    if (r <= 0)
+        return r == -ENOENT ? 0 : r; /* deleted meanwhile */
+    t->disabled_any = true;
+    return h->quiet ? 0
+                    : raise(o, s,
+                            (struct operational_event){.kind = OPERATIONAL_DISABLED,
+                                                       .subscription_no = i->subscription_no,
+                                                       .at = t->now,
+                                                       .disabled_reason = h->disable,
+                                                       .failing_since = h->failing_since});
+}
+
+/* What follows from an attempt beside its own transition. A stale one's endpoint answered all the same. */
+static int note_consequences(struct turn *t, struct store *s, const struct dispatch_options *o) {
+    int r = 0;
+    for (size_t k = 0; r == 0 && k < t->settlements_n; k++) {
+        const struct settlement *i = &t->settlements[k];
+        const struct health_change *h = &t->health[k];
+        if (!i->stale && i->to == DELIVERY_DLQ)
+            r = raise_exhausted(o, s, i->event_key, i->subscription_no);
+        if (r == 0 && h->noted)
+            r = store_set_health(s, i->subscription_no, h->failing_since, h->raised_since);
+        if (r == 0)
+            r = raise_health(t, s, h, i, o);
+        if (r == 0 && h->disable)
+            r = disable(t, s, h, i, o);
+    }
+    return r;
+}
+
+static int raise_expired(const struct turn *t, struct store *s, const struct dispatch_options *o) {
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < t->expired_n; i++)
+        r = raise_exhausted(o, s, t->expired[i].event_key, t->expired[i].subscription_no);
+    return r;
 }
 
 static int shed_expired(struct turn *t, struct store *s) {
@@ -45,19 +97,19 @@ static int close_deleted(struct turn *t, struct store *s) {
     return r == -ENOENT ? store_close_deleted(s, t->closing, t->now, TURN_CLOSE_A_STEP, &t->closed) : r;
 }
 
-int turn_run(struct turn *t, struct store *s, int64_t now,
-             int (*disable)(void *arg, struct store *s, uint32_t no, const char *reason, int64_t now),
-             void *arg) {
+int turn_run(struct turn *t, struct store *s, int64_t now, const struct dispatch_options *o) {
     t->now = now;
     t->tasks_n = t->expired_n = 0;
     t->disabled_any = false;
     int r = store_settle(s, t->settlements, t->settlements_n);
     if (r == 0)
-        r = note_changes(t, s, disable, arg);
+        r = note_consequences(t, s, o);
     if (r == 0)
         r = store_claim(s, t->claims, t->claims_n, now, t->tasks, TURN_TASKS_MAX, &t->tasks_n, t->expired,
                         TURN_EXPIRED_MAX, &t->expired_n);
     if (r == 0)
         r = shed_expired(t, s);
+    if (r == 0)
+        r = raise_expired(t, s, o);
     return r == 0 ? close_deleted(t, s) : r;
 }

@@ -11,28 +11,18 @@ enum {
     TURN_TASKS_MAX = 512,
     TURN_EXPIRED_MAX = 512,
     TURN_EXPIRIES_MAX = 16,
-    TURN_CHANGES_MAX = 64,
     TURN_CLOSE_A_STEP = 500,
-};
-
-/* What an endpoint's health asks the store to note. */
-struct health_change {
-    uint32_t subscription_no;
-    enum { HEALTH_FAILING, HEALTH_RECOVERED, HEALTH_DISABLE } kind;
-    const char *reason;    /* of HEALTH_DISABLE, static */
-    int64_t failing_since; /* of HEALTH_FAILING */
 };
 
 struct turn {
     /* asked */
     struct settlement settlements[TURN_SETTLES_MAX];
+    struct health_change health[TURN_SETTLES_MAX]; /* of each settlement's */
     size_t settlements_n;
     struct lane_claim claims[TURN_CLAIMS_MAX];
     size_t claims_n;
     struct lane_expiry expiries[TURN_EXPIRIES_MAX];
     size_t expiries_n;
-    struct health_change changes[TURN_CHANGES_MAX];
-    size_t changes_n;
     uint32_t closing; /* a deleted subscription whose waiting deliveries go to the DLQ, 0: none */
     /* answered */
     struct task tasks[TURN_TASKS_MAX];
@@ -46,11 +36,8 @@ struct turn {
 };
 
 static inline bool turn_is_empty(const struct turn *t) {
-    return !t->settlements_n && !t->claims_n && !t->expiries_n && !t->changes_n && !t->closing;
+    return !t->settlements_n && !t->claims_n && !t->expiries_n && !t->closing;
 }
 
-/* Runs it within a transaction. `disable` is dispatch_options'. */
-int turn_run(struct turn *t, struct store *s, int64_t now,
-             int (*disable)(void *arg, struct store *s, uint32_t subscription_no, const char *reason,
-                            int64_t now),
-             void *arg) MUST_USE;
+/* Runs it within a transaction. */
+int turn_run(struct turn *t, struct store *s, int64_t now, const struct dispatch_options *o) MUST_USE;

@@ -47,6 +47,13 @@ static struct settlement settle_lost(struct reaper *r, const struct leased_task 
     return s;
 }
 
+static int raise_exhausted(struct reaper *r, struct store *s, const struct settlement *i) {
+    struct operational_event e = {.kind = OPERATIONAL_EXHAUSTED,
+                                  .event_key = i->event_key,
+                                  .subscription_no = i->subscription_no};
+    return i->stale || i->to != DELIVERY_DLQ ? 0 : r->o.raise(r->o.arg, s, &e);
+}
+
 int reaper_run(struct reaper *r, struct store *s, int64_t before, int64_t now, bool *ret_more) {
     struct leased_task leases[LEASES_A_RUN];
     size_t n;
@@ -57,6 +64,8 @@ int reaper_run(struct reaper *r, struct store *s, int64_t before, int64_t now, b
     for (size_t i = 0; i < n; i++)
         r->settled[i] = settle_lost(r, &leases[i], now);
     err = store_settle(s, r->settled, n);
+    for (size_t i = 0; err == 0 && i < n; i++)
+        err = raise_exhausted(r, s, &r->settled[i]);
     if (err < 0)
         return err;
     r->n = n;

@@ -75,13 +75,15 @@ struct subscription_record {
     struct slice doc; /* what subscription_parse returned, "status" included */
     int64_t created_at, updated_at, resumed_at;
     int64_t failing_since; /* first of an unbroken run of failures; 0 when the last attempt succeeded */
+    int64_t raised_since;  /* failing_since as the tenant was told of it; 0: nothing is told, or it recovered */
 };
 /* Assigns the number. */
 int store_insert_subscription(struct store *s, const struct subscription_record *r,
                               uint32_t *ret_no) MUST_USE;
 /* Writes status, disabled_reason, doc, updated_at, resumed_at. -ENOENT. */
 int store_update_subscription(struct store *s, const struct subscription_record *r) MUST_USE;
-int store_set_failing_since(struct store *s, uint32_t subscription_no, int64_t failing_since) MUST_USE;
+int store_set_health(struct store *s, uint32_t subscription_no, int64_t failing_since,
+                     int64_t raised_since) MUST_USE;
 /* Marks it deleted (its row stays for the deliveries that name it) and forgets its secrets. -ENOENT. */
 int store_delete_subscription(struct store *s, uint32_t no, int64_t now) MUST_USE;
 /* Moves up to `limit` of a deleted subscription's waiting deliveries to the DLQ; *ret_n tells how many; those
@@ -290,6 +292,20 @@ struct settlement {
     int64_t released_due_at; /* ordered lanes: the next of its key is due then; 0 when none */
 };
 int store_settle(struct store *s, struct settlement *items, size_t n) MUST_USE;
+
+/* A delivery in the DLQ, for the operational event that tells of it. Within a transaction. -ENOENT. The type
+ * lives until the next call. */
+struct exhausted_delivery {
+    struct id event_id;
+    struct slice event_type;
+    uint32_t attempts;
+    enum delivery_reason reason;
+    int last_status;
+    enum attempt_error last_error;
+    int64_t closed_at;
+};
+int store_get_exhausted(struct store *s, uint64_t event_key, uint32_t subscription_no,
+                        struct exhausted_delivery *ret) MUST_USE;
 
 /* Deliveries whose lease ended before `before`, as tasks (INT64_MAX: every ATTEMPTING one); up to max, oldest
  * first. */

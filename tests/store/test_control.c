@@ -175,6 +175,7 @@ static int check_subscription(void *arg, const struct subscription_record *row) 
     assert_true(slice_eq(row->doc, want->doc));
     assert_true(row->created_at == want->created_at && row->updated_at == want->updated_at);
     assert_true(row->resumed_at == want->resumed_at && row->failing_since == want->failing_since);
+    assert_true(row->raised_since == want->raised_since);
     return 0;
 }
 
@@ -197,18 +198,19 @@ static void test_subscription_is_kept_and_changed(void **state) {
     r.updated_at = f->now + 5;
     r.resumed_at = f->now + 4;
     r.failing_since = f->now + 3;
+    r.raised_since = f->now + 2;
     struct subscription_record got;
     begin(f);
     assert_int_equal(store_update_subscription(f->store, &r), 0);
-    assert_int_equal(store_set_failing_since(f->store, r.no, r.failing_since), 0);
+    assert_int_equal(store_set_health(f->store, r.no, r.failing_since, r.raised_since), 0);
     assert_int_equal(store_get_subscription(f->store, r.no, &got), 0);
     check_subscription(&r, &got);
     commit(f);
     assert_int_equal(store_read_subscription(f->reader, tenant, r.id, check_subscription, &r), 0);
     begin(f);
-    assert_int_equal(store_set_failing_since(f->store, r.no, 0), 0);
+    assert_int_equal(store_set_health(f->store, r.no, 0, 0), 0);
     commit(f);
-    r.failing_since = 0;
+    r.failing_since = r.raised_since = 0;
     assert_int_equal(store_read_subscription(f->reader, tenant, r.id, check_subscription, &r), 0);
 }
 

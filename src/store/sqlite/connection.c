@@ -183,6 +183,7 @@ void read_subscription_columns(sqlite3_stmt *st, struct subscription_record *ret
         .updated_at = column_int(st, 8),
         .resumed_at = column_int(st, 9),
         .failing_since = column_int(st, 10),
+        .raised_since = column_int(st, 11),
     };
 }
 

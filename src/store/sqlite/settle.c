@@ -96,6 +96,30 @@ int store_settle(struct store *s, struct settlement *items, size_t n) {
     return 0;
 }
 
+int store_get_exhausted(struct store *s, uint64_t event_key, uint32_t subscription_no,
+                        struct exhausted_delivery *ret) {
+    sqlite3_stmt *st = connection_prepare(
+        &s->writer, "SELECT e.tail, e.type, d.attempts, d.reason, d.last_status, d.last_error, d.closed_at"
+                    " FROM deliveries d CROSS JOIN events e ON e.key=d.event"
+                    " WHERE d.event=? AND d.subscription=? AND d.state=4");
+    bind_int(st, 1, (int64_t)event_key);
+    bind_int(st, 2, subscription_no);
+    int r = statement_next(&s->writer, st);
+    if (r <= 0)
+        return r < 0 ? r : -ENOENT;
+    /* Not reset here: the type points into the row, until the next call resets it. */
+    *ret = (struct exhausted_delivery){
+        .event_id = {.key = event_key, .tail = (uint64_t)column_int(st, 0)},
+        .event_type = column_slice(st, 1),
+        .attempts = (uint32_t)column_int(st, 2),
+        .reason = (enum delivery_reason)column_int(st, 3),
+        .last_status = (int)column_int(st, 4),
+        .last_error = (enum attempt_error)column_int(st, 5),
+        .closed_at = column_int(st, 6),
+    };
+    return 0;
+}
+
 int store_list_expired_leases(struct store *s, int64_t before, struct leased_task *ret, size_t max,
                               size_t *ret_n) {
     sqlite3_stmt *st = connection_prepare(

@@ -456,6 +456,7 @@ static void test_envelope(void **state) {
         assert_non_null(envelope);
         assert_slice(blob_slice(envelope), expected);
         assert_slice(event_data(blob_slice(envelope), p.data.n), VERBATIM[i]);
+        assert_slice(event_envelope_type(blob_slice(envelope)), "a.b");
     }
 }
 

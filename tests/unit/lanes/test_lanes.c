@@ -328,22 +328,104 @@ static void test_removal_waits_for_what_is_under_way(void **state) {
     end(&f);
 }
 
-static void test_health_is_told(void **state) {
+/* An outcome of an event of the system's own. */
+static struct lane_news finish_quietly(struct fixture *f, uint32_t no, enum outcome_class class,
+                                       uint64_t event, int64_t now) {
+    struct lane_outcome o = {.subscription_no = no,
+                             .event_key = event,
+                             .class = class,
+                             .quiet = true,
+                             .started_at = now,
+                             .retry_after_ms = -1};
+    return lanes_ended(f->ls, &o, now, &f->rng);
+}
+
+static struct subscription *make_with_health(int64_t failing_since, int64_t raised_since) {
+    struct subscription *s = make(1, 1, TIER_STANDARD, 20);
+    s->policy.disable_after_seconds = 3600;
+    s->failing_since = failing_since;
+    s->raised_since = raised_since;
+    return s;
+}
+
+static void begin_with_health(struct fixture *f, int64_t failing_since, int64_t raised_since) {
+    begin(f, 100);
+    put(f, make_with_health(failing_since, raised_since), NOW);
+    lanes_due(f->ls, 1, NOW, NOW);
+    assert_int_equal(run(f, NOW, 100), 20);
+}
+
+static void test_health_is_noted_after_a_while(void **state) {
     (void)state;
     struct fixture f;
-    begin(&f, 100);
-    struct subscription *s = make(1, 1, TIER_STANDARD, 3);
-    s->policy.disable_after_seconds = 3600;
-    put(&f, s, NOW);
-    lanes_due(f.ls, 1, NOW, NOW);
-    assert_int_equal(run(&f, NOW, 100), 3);
-    assert_false(finish(&f, 1, OUTCOME_TRANSIENT, 1, NOW, NOW).failing);
+    begin_with_health(&f, 0, 0);
+    assert_false(finish(&f, 1, OUTCOME_TRANSIENT, 1, NOW, NOW).noted);
     struct lane_news news = finish(&f, 1, OUTCOME_TRANSIENT, 1, NOW, NOW + 60000);
-    assert_true(news.failing && !news.exhausted);
+    assert_true(news.noted && !news.exhausted && !news.failing);
     assert_int_equal(news.failing_since, NOW);
+    assert_false(finish(&f, 1, OUTCOME_TRANSIENT, 1, NOW, NOW + 60001).noted);
     assert_true(finish(&f, 1, OUTCOME_TRANSIENT, 1, NOW, NOW + 3600000).exhausted);
-    assert_int_equal(run(&f, NOW + 3600000, 100), 3);
-    assert_true(finish(&f, 1, OUTCOME_SUCCESS, 1, NOW, NOW + 3600000).recovered);
+    /* Too little for anybody to be told: so nobody is told that it is over. */
+    news = finish(&f, 1, OUTCOME_SUCCESS, 1, NOW, NOW + 3600000);
+    assert_true(news.noted && !news.recovered && news.failing_since == 0);
+    assert_false(finish(&f, 1, OUTCOME_SUCCESS, 1, NOW, NOW + 3600000).noted);
+    end(&f);
+}
+
+static void test_an_open_breaker_is_told_and_its_end(void **state) {
+    (void)state;
+    struct fixture f;
+    begin_with_health(&f, 0, 0);
+    for (uint64_t i = 1; i < 10; i++)
+        assert_false(finish(&f, 1, OUTCOME_TRANSIENT, i, NOW, NOW + (int64_t)i).failing);
+    struct lane_news news = finish(&f, 1, OUTCOME_TRANSIENT, 10, NOW, NOW + 10);
+    assert_true(news.failing && news.noted);
+    assert_true(news.failing_since == NOW + 1 && news.raised_since == NOW + 1);
+    assert_false(finish(&f, 1, OUTCOME_TRANSIENT, 11, NOW, NOW + 11).failing);
+    news = finish(&f, 1, OUTCOME_SUCCESS, 12, NOW, NOW + 12);
+    assert_true(news.recovered && news.noted && news.failed_since == NOW + 1);
+    assert_true(news.failing_since == 0 && news.raised_since == 0);
+    assert_false(finish(&f, 1, OUTCOME_SUCCESS, 13, NOW, NOW + 13).recovered);
+    end(&f);
+}
+
+static void test_the_systems_own_events_tell_nothing(void **state) {
+    (void)state;
+    struct fixture f;
+    begin_with_health(&f, 0, 0);
+    for (uint64_t i = 1; i <= 10; i++)
+        assert_false(finish_quietly(&f, 1, OUTCOME_TRANSIENT, i, NOW).failing);
+    assert_string_equal(stats(&f, 1, NOW).breaker, "open");
+    /* The next that may tell does; and so with the recovery. */
+    assert_true(finish(&f, 1, OUTCOME_TRANSIENT, 11, NOW, NOW + 1).failing);
+    struct lane_news news = finish_quietly(&f, 1, OUTCOME_SUCCESS, 12, NOW + 2);
+    assert_true(!news.recovered && news.noted && news.failing_since == 0 && news.raised_since == NOW);
+    news = finish(&f, 1, OUTCOME_SUCCESS, 13, NOW, NOW + 3);
+    assert_true(news.recovered && news.failed_since == NOW && news.raised_since == 0);
+    end(&f);
+}
+
+static void test_health_is_taken_up_where_the_store_left_it(void **state) {
+    (void)state;
+    struct fixture f;
+    begin_with_health(&f, NOW - 3599999, NOW - 3599999);
+    struct lane_news news = finish(&f, 1, OUTCOME_TRANSIENT, 1, NOW, NOW);
+    assert_true(!news.exhausted && !news.failing && !news.noted);
+    assert_true(finish(&f, 1, OUTCOME_TRANSIENT, 1, NOW, NOW + 1).exhausted);
+    assert_true(finish(&f, 1, OUTCOME_SUCCESS, 1, NOW, NOW + 2).recovered);
+    end(&f);
+}
+
+static void test_enabled_again_it_starts_afresh(void **state) {
+    (void)state;
+    struct fixture f;
+    begin_with_health(&f, NOW - 3599999, NOW - 3599999);
+    struct subscription *s = make_with_health(NOW - 3599999, NOW - 3599999);
+    s->status = SUBSCRIPTION_DISABLED;
+    put(&f, s, NOW);
+    put(&f, make_with_health(0, 0), NOW);
+    assert_false(finish(&f, 1, OUTCOME_TRANSIENT, 1, NOW, NOW + 1).exhausted);
+    assert_false(finish(&f, 1, OUTCOME_SUCCESS, 1, NOW, NOW + 2).recovered);
     end(&f);
 }
 
@@ -391,7 +473,11 @@ int main(void) {
         cmocka_unit_test(test_notice_during_a_claim_is_kept),
         cmocka_unit_test(test_failed_claim_is_asked_again),
         cmocka_unit_test(test_removal_waits_for_what_is_under_way),
-        cmocka_unit_test(test_health_is_told),
+        cmocka_unit_test(test_health_is_noted_after_a_while),
+        cmocka_unit_test(test_an_open_breaker_is_told_and_its_end),
+        cmocka_unit_test(test_the_systems_own_events_tell_nothing),
+        cmocka_unit_test(test_health_is_taken_up_where_the_store_left_it),
+        cmocka_unit_test(test_enabled_again_it_starts_afresh),
         cmocka_unit_test(test_a_new_tier_takes_its_places_along),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
