@@ -6,6 +6,7 @@
 
 #include "cli/flags.h"
 #include "cli/nearest.h"
+#include "core/signature.h"
 
 enum { CONFIG_LINE_MAX = 8192 /* bytes of a line of the config file */ };
 
@@ -299,8 +300,22 @@ static void refuse(struct load *l, const char *problem) {
     buf_addf(l->problems, "%s\n", problem);
 }
 
+static void check_operator(struct load *l) {
+    const struct config *c = l->config;
+    struct signing_key key;
+    if (c->operator_url && !c->operator_secret)
+        refuse(l, "operator-url needs operator-secret, which signs what is sent there");
+    if (c->operator_secret && !c->operator_url)
+        refuse(l, "operator-secret is of no use without operator-url");
+    if (c->operator_secret && (!slice_starts_with(slice_of(c->operator_secret), SLICE_LIT("whsec_")) ||
+                               signing_key_parse(slice_of(c->operator_secret), &key) < 0))
+        refuse(l, "operator-secret must be whsec_ and base64 of 24 to 64 bytes");
+    explicit_bzero(&key, sizeof key);
+}
+
 static void check_together(struct load *l) {
     const struct config *c = l->config;
+    check_operator(l);
     if (!is_loopback(&c->listen) && !c->insecure_listen) {
         l->wrong = true;
         buf_addf(
@@ -366,7 +381,7 @@ int config_load(int argc, char *const *argv, char *const *environment, struct co
 void config_free(struct config *c) {
     for (size_t i = 0; i < SETTINGS_N; i++)
         if (setting_is_text(&settings[i]))
-            free(*(char **)((char *)c + settings[i].offset));
+            wipe_free(*(char **)((char *)c + settings[i].offset)); /* the operator's secret is one */
     wipe_free(c->admin_key);
     wipe_free(c->secret_key);
     wipe_free(c->secret_key_previous);

@@ -17,6 +17,7 @@
 #include "cli/hints.h"
 #include "cli/housekeeper.h"
 #include "cli/listener.h"
+#include "cli/operator.h"
 #include "cli/secret_key.h"
 #include "deliver/egress.h"
 #include "fanout/apply.h"
@@ -137,6 +138,15 @@ static int register_worker(struct server *s, int64_t now) {
         r = store_commit(s->store);
     id_source_raise(&s->ids, last);
     return r;
+}
+
+static int prepare_operator(struct server *s, int64_t now) {
+    struct operator_options o = {.store = s->store,
+                                 .reader = s->reader,
+                                 .ids = &s->ids,
+                                 .url = s->c->operator_url,
+                                 .secret = s->c->operator_secret};
+    return operator_prepare(&o, now);
 }
 
 static int into_index(void *arg, struct subscription *sub) {
@@ -328,10 +338,14 @@ static int start(struct server *s) {
     if (r < 0)
         return failed("the API cannot listen there; is another program on this port?", r, s->c->listen.text);
     listener_refuse_own(s->listen_fd, &s->addresses);
+    const char *reason;
+    if (s->c->operator_url &&
+        (r = operator_judge(s->c->operator_url, &s->addresses, s->c->allow_http, &reason)) < 0)
+        return failed("operator-url cannot be sent to", r, reason);
     if ((r = egress_check(&s->egress)) < 0 || (r = open_store(s)) < 0)
         return r;
-    if ((r = register_worker(s, now)) < 0 || (r = load_memory(s, now)) < 0 ||
-        (r = recover_leases(s, now)) < 0)
+    if ((r = register_worker(s, now)) < 0 || (r = prepare_operator(s, now)) < 0 ||
+        (r = load_memory(s, now)) < 0 || (r = recover_leases(s, now)) < 0)
         return failed("the store cannot be read", r,
                       "see the line before; posthorn-data must be on a working disk");
     if ((r = start_stages(s)) < 0 || (r = start_api(s)) < 0)

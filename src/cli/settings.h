@@ -54,6 +54,12 @@
       "certificates (PEM) of the authorities that receivers' certificates are judged by, in place of the "   \
       "system's",                                                                                            \
       "receivers whose certificates come from an authority of your own")                                     \
+    X(TEXT, operator_url, "operator-url", NULL, 0, 0, "URL",                                                 \
+      "a webhook of the operator's own: gets the operational events of all tenants",                         \
+      "learn of failing and disabled subscriptions without asking each tenant's")                            \
+    X(TEXT, operator_secret, "operator-secret", NULL, 0, 0, "WHSEC",                                         \
+      "what signs the requests to operator-url: whsec_ and base64 of 24 to 64 bytes",                        \
+      "needed with operator-url; as a variable or in the file, for flags are seen by others of the machine") \
     X(LEVEL, log_level, "log-level", "info", 0, 0, "LEVEL",                                                  \
       "least level that is logged: debug, info, warn, error", "debug while looking for a fault")             \
     X(FORMAT, log_json, "log-format", "text", 0, 0, "FORMAT",                                                \

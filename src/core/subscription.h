@@ -50,9 +50,10 @@ struct subscription {
     struct filter *filter; /* NULL: none */
     char *headers;         /* "Name: value\r\n…" ready to send, or NULL */
     struct policy policy;
-    int64_t resumed_at;       /* Unix ms of the last end of a pause, 0 when never paused */
-    int64_t failing_since, raised_since; /* its health as the store knew it: a new lane takes it up from there */
-    struct tls_material *tls;            /* or NULL */
+    int64_t resumed_at; /* Unix ms of the last end of a pause, 0 when never paused */
+    int64_t failing_since,
+        raised_since;         /* its health as the store knew it: a new lane takes it up from there */
+    struct tls_material *tls; /* or NULL */
     struct signing_key *keys; /* newest first */
     uint16_t keys_n;
 };
@@ -85,8 +86,8 @@ json_t *subscription_merge(const json_t *doc, const json_t *patch);
 json_t *subscription_take_tls(json_t *doc);
 
 /* The snapshot of a document that subscription_parse returned (in the store or just now): one reference, all
- * fields but no, tenant_no, id, tier, tenant_id, allow_http, resumed_at, health, tls and keys filled in. NULL when
- * memory is out. */
+ * fields but no, tenant_no, id, tier, tenant_id, allow_http, resumed_at, health, tls and keys filled in. NULL
+ * when memory is out. */
 struct subscription *subscription_from_doc(const json_t *doc);
 
 /* Whether an event type matches the subscription's list. "x.*" matches "x.a" and "x.a.b", not "x"; an empty

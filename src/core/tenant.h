@@ -9,6 +9,10 @@ enum tenant_tier { TIER_PREMIUM, TIER_STANDARD, TIER_BULK, TIERS };
 
 enum { TENANT_ID_MAX = 64 };
 
+/* The number of the operator's own, a tenant that is in no table and no list: its one subscription is made by
+ * the setting operator-url (cli/operator.h). */
+enum { TENANT_OPERATOR = 0 };
+
 struct tenant_limits {
     uint32_t events_per_second; /* token bucket, burst max(1,000, this) */
     uint32_t max_subscriptions;

@@ -23,9 +23,8 @@ static int look_up_delivery(struct store *s, struct operational_event *e) {
 /* One event of `to`'s, with `data`, about a subscription of `tenant_id`. */
 static int publish(const struct raiser *r, struct store *s, uint32_t to, const char *tenant_id,
                    const struct operational_event *e, struct slice data) {
-    struct publish p = {.type = slice_of(operational_type(e->kind)),
-                        .schema_version = SLICE_LIT("1"),
-                        .data = data};
+    struct publish p = {
+        .type = slice_of(operational_type(e->kind)), .schema_version = SLICE_LIT("1"), .data = data};
     uint64_t random;
     random_bytes(&random, sizeof random);
     struct id id = id_source_next(r->ids, e->at, random);
@@ -38,17 +37,22 @@ static int publish(const struct raiser *r, struct store *s, uint32_t to, const c
                                   .schema_version = p.schema_version,
                                   .body = blob_slice(envelope),
                                   .data_size = (uint32_t)data.n};
-    int e2 = fanout_event(r->fanout, s, &record, 0, e->at);
-    if (e2 == 0)
-        e2 = store_insert_events(s, &record, 1);
-    if (e2 == 0)
+    int error = fanout_event(r->fanout, s, &record, 0, e->at);
+    if (error == 0)
+        error = store_insert_events(s, &record, 1);
+    if (error == 0)
         body_cache_put(r->bodies, id.key, envelope, record.data_size);
-    return e2;
+    return error;
 }
 
 int raise_operational(const struct raiser *r, struct store *s, const struct operational_event *e) {
     const struct subscription *about = fanout_subscription(r->fanout, e->subscription_no);
-    if (!about || !fanout_wanted(r->fanout, about->tenant_no, slice_of(operational_type(e->kind))))
+    struct slice type = slice_of(operational_type(e->kind));
+    if (!about)
+        return 0;
+    bool by_tenant = fanout_wanted(r->fanout, about->tenant_no, type),
+         by_operator = fanout_wanted(r->fanout, TENANT_OPERATOR, type);
+    if (!by_tenant && !by_operator)
         return 0;
     struct operational_event whole = *e;
     whole.subscription_id = about->id;
@@ -59,5 +63,8 @@ int raise_operational(const struct raiser *r, struct store *s, const struct oper
     _cleanup_free_ char *data = operational_data(&whole);
     if (!data)
         return -ENOMEM;
-    return publish(r, s, about->tenant_no, about->tenant_id, &whole, slice_of(data));
+    int error = by_tenant ? publish(r, s, about->tenant_no, about->tenant_id, &whole, slice_of(data)) : 0;
+    if (error == 0 && by_operator)
+        error = publish(r, s, TENANT_OPERATOR, about->tenant_id, &whole, slice_of(data));
+    return error;
 }

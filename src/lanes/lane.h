@@ -26,8 +26,8 @@ struct lane {
     struct lane *prev, *next; /* in the group's queue, while `queued` */
     struct heap_node wake;    /* when waiting alone can make it sendable */
     struct heap_node expiry;
-    int64_t next_due_at; /* of what the store holds, INT64_MAX when nothing waits */
-    int64_t rest_until;  /* backpressure, or a claim that failed */
+    int64_t next_due_at;   /* of what the store holds, INT64_MAX when nothing waits */
+    int64_t rest_until;    /* backpressure, or a claim that failed */
     int64_t failing_since; /* of an unbroken run of failures, 0: healthy */
     int64_t raised_since;  /* failing_since as the tenant was told, until it is told of the recovery */
     uint32_t in_flight;

@@ -32,8 +32,8 @@ static int raise_health(const struct turn *t, struct store *s, const struct heal
     return raise(o, s, e);
 }
 
-static int disable(struct turn *t, struct store *s, const struct health_change *h,
-                   const struct settlement *i, const struct dispatch_options *o) {
+static int disable(struct turn *t, struct store *s, const struct health_change *h, const struct settlement *i,
+                   const struct dispatch_options *o) {
     int r = o->disable(o->arg, s, i->subscription_no, h->disable, t->now);
     if (r <= 0)
         return r == -ENOENT ? 0 : r; /* deleted meanwhile */

@@ -47,6 +47,16 @@ static int take_tls(struct subscription *s, int result, struct buf *text) {
     return result == -ENOENT || result == -EINVAL ? damaged("TLS material", s->no) : result;
 }
 
+/* Whom no row stands for. */
+static const struct tenant operator_owner = {.no = TENANT_OPERATOR, .tier = TIER_STANDARD};
+
+static int load_owner(struct store *store, uint32_t no, struct tenant *ret) {
+    struct tenant_record tenant;
+    *ret = operator_owner;
+    int r = no == TENANT_OPERATOR ? 0 : store_get_tenant(store, no, &tenant);
+    return r < 0 || no == TENANT_OPERATOR ? r : read_owner(&tenant, ret);
+}
+
 static int complete(struct subscription *s, const struct tenant *owner, const struct signing_key *keys,
                     size_t keys_n, bool server_allow_http) {
     s->tier = owner->tier;
@@ -78,11 +88,8 @@ int snapshot_load(struct store *store, uint32_t subscription_no, int64_t now, bo
         r = take_tls(s, store_get_tls(store, subscription_no, &tls), &tls);
     if (r < 0)
         return r;
-    struct tenant_record tenant;
     struct tenant owner;
-    r = store_get_tenant(store, s->tenant_no, &tenant);
-    if (r == 0)
-        r = read_owner(&tenant, &owner);
+    r = load_owner(store, s->tenant_no, &owner);
     if (r < 0)
         return r;
     struct signing_key keys[SUBSCRIPTION_SECRETS_MAX];
@@ -119,6 +126,8 @@ static int add_owner(void *arg, const struct tenant_record *row) {
 }
 
 static const struct tenant *find_owner(const struct merge *m, uint32_t no) {
+    if (no == TENANT_OPERATOR)
+        return &operator_owner;
     const struct tenant *owners = (const struct tenant *)m->owners.p;
     size_t low = 0, high = m->owners.n / sizeof *owners;
     while (low < high) {

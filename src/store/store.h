@@ -75,7 +75,8 @@ struct subscription_record {
     struct slice doc; /* what subscription_parse returned, "status" included */
     int64_t created_at, updated_at, resumed_at;
     int64_t failing_since; /* first of an unbroken run of failures; 0 when the last attempt succeeded */
-    int64_t raised_since;  /* failing_since as the tenant was told of it; 0: nothing is told, or it recovered */
+    int64_t
+        raised_since; /* failing_since as the tenant was told of it; 0: nothing is told, or it recovered */
 };
 /* Assigns the number. */
 int store_insert_subscription(struct store *s, const struct subscription_record *r,

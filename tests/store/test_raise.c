@@ -86,9 +86,9 @@ static struct found events_of(struct stage *g, const char *type) {
 }
 
 static size_t deliveries_to(struct stage *g, uint32_t no) {
-    struct deliveries *d =
-        list_deliveries(g->f, (struct delivery_query){
-                                  .tenant_no = g->tenant, .state = -1, .subscription_no = no, .limit = 50});
+    struct deliveries *d = list_deliveries(
+        g->f,
+        (struct delivery_query){.tenant_no = g->tenant, .state = -1, .subscription_no = no, .limit = 50});
     size_t n = d->n;
     free(d);
     return n;
@@ -97,8 +97,8 @@ static size_t deliveries_to(struct stage *g, uint32_t no) {
 static void test_who_asks_by_name_is_told(void **state) {
     struct stage g;
     begin_stage(&g, *state);
-    uint32_t shop = subscribe(&g, "invoice.*"), all = subscribe(&g, NULL), by_name = subscribe(&g, "posthorn.*"),
-             exact = subscribe(&g, "posthorn.delivery.exhausted"),
+    uint32_t shop = subscribe(&g, "invoice.*"), all = subscribe(&g, NULL),
+             by_name = subscribe(&g, "posthorn.*"), exact = subscribe(&g, "posthorn.delivery.exhausted"),
              other = subscribe(&g, "posthorn.subscription.*");
     struct id event = exhaust(&g, shop, "invoice.paid");
     begin(g.f);
@@ -178,10 +178,8 @@ static void test_many_who_ask_become_a_job(void **state) {
     uint32_t last = 0;
     for (int i = 0; i <= FANOUT_RAISED_INLINE_MAX; i++)
         last = subscribe(&g, "posthorn.subscription.*");
-    struct operational_event e = {.kind = OPERATIONAL_DISABLED,
-                                  .subscription_no = last,
-                                  .at = g.f->now,
-                                  .disabled_reason = "gone"};
+    struct operational_event e = {
+        .kind = OPERATIONAL_DISABLED, .subscription_no = last, .at = g.f->now, .disabled_reason = "gone"};
     begin(g.f);
     assert_int_equal(raise_operational(&g.raiser, g.f->store, &e), 0);
     commit(g.f);

@@ -112,6 +112,22 @@ static void test_snapshots(void **state) {
     free(plain_id);
 }
 
+/* It has no row in the table of tenants. */
+static void test_the_operators_own(void **state) {
+    struct fixture *f = *state;
+    struct wanted all[2] = {{.tenant = TENANT_OPERATOR, .tenant_id = "", .http = true}};
+    begin(f);
+    all[0].no = insert_whole(f, TENANT_OPERATOR, &all[0].id);
+    struct subscription *s = NULL;
+    assert_int_equal(snapshot_load(f->store, all[0].no, f->now, true, &s), 0);
+    check_snapshot(s, &all[0]);
+    assert_int_equal(s->tier, TIER_STANDARD);
+    subscription_unref(s);
+    commit(f);
+    assert_int_equal(snapshot_each(f->reader, f->now, true, see_snapshot, all), 0);
+    assert_int_equal(all[0].seen, 1);
+}
+
 static int refuse_snapshot(void *arg, struct subscription *s) {
     ++*(int *)arg;
     subscription_unref(s);
@@ -134,6 +150,7 @@ static void test_callback_ends_the_snapshots(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_snapshots),
+        STORE_TEST(test_the_operators_own),
         STORE_TEST(test_callback_ends_the_snapshots),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -122,8 +122,8 @@ int store_update_subscription(struct store *s, const struct subscription_record 
 }
 
 int store_set_health(struct store *s, uint32_t subscription_no, int64_t failing_since, int64_t raised_since) {
-    sqlite3_stmt *st = connection_prepare(
-        &s->writer, "UPDATE subscriptions SET failing_since=?, raised_since=? WHERE no=?");
+    sqlite3_stmt *st =
+        connection_prepare(&s->writer, "UPDATE subscriptions SET failing_since=?, raised_since=? WHERE no=?");
     bind_time(st, 1, failing_since);
     bind_time(st, 2, raised_since);
     bind_int(st, 3, subscription_no);

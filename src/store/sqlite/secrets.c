@@ -21,7 +21,7 @@ int secret_seal(const struct sealing *k, const struct secret_record *r, uint8_t 
                 size_t *ret_n) {
     char context[CONTEXT_MAX];
     uint8_t nonce[SEAL_NONCE_SIZE];
-    CHECK(k->no && r->tenant_no && r->key.size <= SECRET_BYTES_MAX);
+    CHECK(k->no && r->subscription_no && r->key.size <= SECRET_BYTES_MAX);
     random_bytes(nonce, sizeof nonce);
     int e = seal(&k->key, nonce, context_of(r, context),
                  (struct slice){(const char *)r->key.bytes, r->key.size}, out);

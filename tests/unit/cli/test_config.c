@@ -404,6 +404,28 @@ static void test_help_names_every_setting(void **state) {
     }
 }
 
+static void test_the_operators_webhook_is_signed(void **state) {
+    (void)state;
+    static const char secret[] = "whsec_b3BlcmF0b3Itc2VjcmV0LW9mLXRoZS10ZXN0cw==";
+    static const char url[] = "https://alerts.example.com/";
+    _cleanup_loaded_ struct loaded both =
+        FLAGS("--operator-url", (char *)url, "--operator-secret", (char *)secret);
+    assert_loaded(&both);
+    assert_string_equal(both.config.operator_url, url);
+    assert_string_equal(both.config.operator_secret, secret);
+    _cleanup_loaded_ struct loaded no_secret = FLAGS("--operator-url", (char *)url);
+    assert_refused(&no_secret, "operator-url needs operator-secret");
+    _cleanup_loaded_ struct loaded no_url = FLAGS("--operator-secret", (char *)secret);
+    assert_refused(&no_url, "without operator-url");
+    static const char *const bad[] = {"whsec_", "whsec_c2hvcnQ=", "secret", "whpk_",
+                                      "b3BlcmF0b3Itc2VjcmV0LW9mLXRoZS10ZXN0cw=="};
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        _cleanup_loaded_ struct loaded l =
+            FLAGS("--operator-url", (char *)url, "--operator-secret", (char *)bad[i]);
+        assert_refused(&l, "operator-secret must be whsec_");
+    }
+}
+
 static void test_edit_distance(void **state) {
     (void)state;
     static const struct {
@@ -441,6 +463,7 @@ int main(void) {
         cmocka_unit_test(test_name_servers),
         cmocka_unit_test(test_lists_have_a_limit),
         cmocka_unit_test(test_help_names_every_setting),
+        cmocka_unit_test(test_the_operators_webhook_is_signed),
         cmocka_unit_test(test_edit_distance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
