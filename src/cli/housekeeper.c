@@ -99,18 +99,9 @@ static void reaper_returned(struct loop_message *m) {
 
 /* ---- retention ---- */
 
-static uint32_t tenant_after(void *arg, uint32_t after_no, uint32_t *ret_days) {
-    struct directory *d = arg;
-    struct tenant t;
-    if (!directory_tenant_after(d, after_no, &t))
-        return 0;
-    *ret_days = t.limits.retention_days;
-    return t.no;
-}
-
 static int run_retention(struct writer_job *job, struct store *s) {
     struct housekeeper *h = (struct housekeeper *)((char *)job - offsetof(struct housekeeper, retain_job));
-    return retention_step(&h->sweep, s, clock_now_ms(), tenant_after, h->o.directory, &h->retain_more);
+    return retention_step(&h->sweep, s, clock_now_ms(), &h->retain_more);
 }
 
 static void retention_done(struct writer_job *job, int result) {

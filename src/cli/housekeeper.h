@@ -3,12 +3,10 @@
 #pragma once
 
 #include "settle/reaper.h"
-#include "store/directory.h"
 #include "store/writer.h"
 
 struct housekeeper_options {
     struct writer *writer;
-    struct directory *directory;
     struct reaper *reaper;
     struct store_reader *reader; /* the main thread's */
     struct metrics *metrics;

@@ -450,11 +450,8 @@ int serve_run(const struct config *c, const struct serve_hooks *hooks) {
     int r = start(s);
     if (r == 0) {
         say_ready(s, hooks);
-        struct housekeeper_options o = {.writer = s->writer,
-                                        .directory = s->directory,
-                                        .reaper = s->reaper,
-                                        .reader = s->reader,
-                                        .metrics = s->metrics};
+        struct housekeeper_options o = {
+            .writer = s->writer, .reaper = s->reaper, .reader = s->reader, .metrics = s->metrics};
         r = housekeeper_run(&o);
         log_info("stopping: no more events are taken, attempts under way may end", log_int("signal", r));
     }

@@ -63,8 +63,8 @@ struct tenant_record {
 int store_insert_tenant(struct store *s, const struct tenant_record *t,
                         uint32_t *ret_no) MUST_USE;                                            /* -EEXIST */
 int store_update_tenant(struct store *s, uint32_t no, struct slice doc, int64_t now) MUST_USE; /* -ENOENT */
-/* -ENOENT; -EBUSY while it has subscriptions or open deliveries. Its events and logs leave through retention.
- */
+/* -ENOENT; -EBUSY while it has subscriptions or open deliveries. Its events and logs leave with the next
+ * sweep of retention. */
 int store_delete_tenant(struct store *s, uint32_t no, int64_t now) MUST_USE;
 
 struct subscription_record {
@@ -317,11 +317,20 @@ struct leased_task {
 int store_list_expired_leases(struct store *s, int64_t before, struct leased_task *ret, size_t max,
                               size_t *ret_n) MUST_USE;
 
-/* Deletes a tenant's closed events older than `before`, from the event after *after_key on (0: from the
- * oldest), which it moves on. An event with an open delivery or job stays. *ret_n rows were deleted or passed
- * over, up to limit; fewer: nothing is left to do. */
-int store_retain(struct store *s, uint32_t tenant_no, int64_t before, unsigned limit, uint64_t *after_key,
-                 unsigned *ret_n) MUST_USE;
+/* Deletes a tenant's closed deliveries of events older than `before`, with all that belongs to them, and each
+ * event of which nothing is left; an open delivery, and an event whose job is open, is passed over. Starts at
+ * the cursor (zero-initialised: at the oldest), which it moves on: what was passed over is not looked at
+ * again. *ret_n rows were deleted or passed over, up to limit; fewer: nothing is left to do. */
+struct retain_cursor {
+    uint64_t event_key;
+    int64_t subscription_no; /* of the delivery it has come to, -1: the event is done */
+};
+int store_retain(struct store *s, uint32_t tenant_no, int64_t before, unsigned limit,
+                 struct retain_cursor *cursor, unsigned *ret_n) MUST_USE;
+/* The tenant with the least number above after_no, deleted ones too, for a walk over all. -ENOENT. Slices
+ * live until the next call. */
+int store_next_tenant(struct store *s, uint32_t after_no, struct tenant_record *ret,
+                      bool *ret_deleted) MUST_USE;
 int store_retain_idempotency(struct store *s, int64_t before, unsigned limit, unsigned *ret_n) MUST_USE;
 
 /* Replay: DELIVERED or DLQ → REPLAYING, due now, attempts and window afresh. -ENOENT; -EBUSY while it is

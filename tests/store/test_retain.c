@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "settle/retention.h"
+
 static int keep_nothing(void *arg, const struct event_row *row) {
     (void)arg;
     (void)row;
@@ -27,12 +29,12 @@ static size_t deliveries_of(struct fixture *f, uint32_t tenant, struct id event)
 /* Steps until nothing is left to do; how many steps it took. */
 static unsigned retain(struct fixture *f, uint32_t tenant, int64_t before, unsigned limit) {
     enum { STEPS_MAX = 1000 };
-    uint64_t after_key = 0;
+    struct retain_cursor at = {0};
     unsigned n = limit, steps = 0;
     for (; n >= limit; steps++) {
         assert_true(steps < STEPS_MAX);
         begin(f);
-        assert_int_equal(store_retain(f->store, tenant, before, limit, &after_key, &n), 0);
+        assert_int_equal(store_retain(f->store, tenant, before, limit, &at, &n), 0);
         commit(f);
         assert_true(n <= limit);
     }
@@ -81,7 +83,7 @@ static void test_what_is_open_stays(void **state) {
     f->now += 10 * DAY_MS;
     (void)retain(f, tenant, f->now, 100);
     assert_true(is_there(f, tenant, half_done) && is_there(f, tenant, expanding));
-    assert_int_equal(deliveries_of(f, tenant, half_done), 2);
+    assert_int_equal(deliveries_of(f, tenant, half_done), 1); /* the open one */
     job.state = FANOUT_DONE;
     begin(f);
     assert_int_equal(store_update_job(f->store, &job), 0);
@@ -118,6 +120,26 @@ static void test_steps_are_bounded(void **state) {
     assert_true(retain(f, tenant, f->now, LIMIT) >= 2 * WIDE / LIMIT);
     assert_false(is_there(f, tenant, event));
     assert_int_equal(deliveries_of(f, tenant, event), 0);
+}
+
+/* However wide an event is, and whatever of it stays, each of its deliveries is passed once. */
+static void test_a_wide_event_is_passed_once(void **state) {
+    struct fixture *f = *state;
+    enum { WIDE = 60, LIMIT = 4, ROWS_EACH = 2 };
+    uint32_t tenant = make_tenant(f), sub = 0;
+    struct id event = make_event(f, tenant, (struct event_spec){0});
+    for (int i = 0; i < WIDE; i++) {
+        sub = make_subscription(f, tenant);
+        make_delivery(f, event, tenant, sub);
+        if (i % 2 == 0)
+            finish_one(f, tenant, sub, DELIVERY_DELIVERED);
+    }
+    f->now += DAY_MS;
+    assert_true(retain(f, tenant, f->now, LIMIT) <= (WIDE / 2 * (1 + ROWS_EACH)) / LIMIT + 2);
+    assert_int_equal(deliveries_of(f, tenant, event), WIDE / 2);
+    assert_true(is_there(f, tenant, event));
+    /* What is open keeps its payload, whatever else is gone. */
+    assert_int_equal(state_of(f, tenant, event, sub), DELIVERY_PENDING);
 }
 
 static void test_open_events_do_not_stop_it(void **state) {
@@ -168,14 +190,54 @@ static void test_idempotency_keys_leave_by_age(void **state) {
     commit(f);
 }
 
+/* A whole sweep over all tenants. */
+static void sweep(struct fixture *f) {
+    struct retention_sweep s = {0};
+    enum { STEPS_MAX = 10000 };
+    bool more = true;
+    for (int steps = 0; more; steps++) {
+        assert_true(steps < STEPS_MAX);
+        begin(f);
+        assert_int_equal(retention_step(&s, f->store, f->now, &more), 0);
+        commit(f);
+    }
+}
+
+static void test_a_sweep_goes_by_each_tenants_days(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), week = make_tenant(f), gone = make_tenant(f);
+    begin(f);
+    assert_int_equal(store_update_tenant(f->store, week, SLICE_LIT("{\"limits\":{\"retention_days\":7}}"), 1),
+                     0);
+    commit(f);
+    struct id kept = make_event(f, tenant, (struct event_spec){0}),
+              old = make_event(f, week, (struct event_spec){0}),
+              left_behind = make_event(f, gone, (struct event_spec){0}),
+              told = make_event(f, TENANT_OPERATOR, (struct event_spec){0});
+    f->now += 8 * DAY_MS;
+    begin(f);
+    assert_int_equal(store_delete_tenant(f->store, gone, f->now), 0);
+    commit(f);
+    assert_true(is_there(f, gone, left_behind));
+    sweep(f);
+    assert_true(is_there(f, tenant, kept) && is_there(f, TENANT_OPERATOR, told));
+    assert_false(is_there(f, week, old));
+    assert_false(is_there(f, gone, left_behind)); /* at once, whatever its days were */
+    f->now += 23 * DAY_MS;
+    sweep(f);
+    assert_false(is_there(f, tenant, kept) || is_there(f, TENANT_OPERATOR, told));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_old_and_closed_leaves_with_all_its_rows),
         STORE_TEST(test_what_is_open_stays),
         STORE_TEST(test_other_tenants_keep_theirs),
         STORE_TEST(test_steps_are_bounded),
+        STORE_TEST(test_a_wide_event_is_passed_once),
         STORE_TEST(test_open_events_do_not_stop_it),
         STORE_TEST(test_idempotency_keys_leave_by_age),
+        STORE_TEST(test_a_sweep_goes_by_each_tenants_days),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
