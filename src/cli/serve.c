@@ -374,10 +374,13 @@ static void stop(struct server *s) {
         api_stop_accepting(s->api);
     if (s->pump)
         pump_stop(s->pump);
+    /* The API before the loops: a deletion under way is answered by its loop. */
     if (s->dispatch)
-        dispatch_stop(s->dispatch);
+        dispatch_stop_claiming(s->dispatch);
     if (s->api)
         api_stop(s->api);
+    if (s->dispatch)
+        dispatch_stop(s->dispatch);
     if (s->writer)
         writer_stop(s->writer);
     alarm(0);

@@ -52,7 +52,8 @@ struct delivery_loop {
     size_t attempts_open; /* started and not yet settled */
 
     struct removal *removals;
-    bool stopping;
+    bool stopping; /* claims nothing more */
+    bool ending;   /* ends when nothing is in flight */
     int64_t lag_told_at;
 };
 
@@ -347,7 +348,7 @@ static void before_wait(void *arg) {
         writer_submit_internal(d->o.writer, &d->job);
         return;
     }
-    if (d->stopping && d->attempts_open == 0)
+    if (d->ending && d->attempts_open == 0)
         loop_stop(d->loop);
     else
         sleep_until(d, d->stopping ? INT64_MAX : lanes_next_wake(d->lanes, now), now);
@@ -502,9 +503,19 @@ static void do_stop(struct loop_message *m) {
     free(c);
 }
 
+static void do_end(struct loop_message *m) {
+    ((struct command *)m)->d->ending = true;
+    do_stop(m);
+}
+
 void delivery_loop_stop(struct delivery_loop *d) {
     struct command *c = calloc(1, sizeof *c);
     CHECK(post(d, c, do_stop) == 0);
+}
+
+void delivery_loop_end(struct delivery_loop *d) {
+    struct command *c = calloc(1, sizeof *c);
+    CHECK(post(d, c, do_end) == 0);
 }
 
 /* ---- life ---- */

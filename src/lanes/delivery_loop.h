@@ -8,8 +8,10 @@ struct delivery_loop;
 
 int delivery_loop_start(const struct dispatch_options *o, struct tenant_budgets *tenants, unsigned index,
                         unsigned budget, struct delivery_loop **ret) MUST_USE;
-/* From any thread: no more claims; the thread ends when nothing is in flight. */
+/* From any thread: no more claims. */
 void delivery_loop_stop(struct delivery_loop *d);
+/* From any thread, the last that is asked of it: the thread ends when nothing is in flight. */
+void delivery_loop_end(struct delivery_loop *d);
 /* Waits for the thread. */
 void delivery_loop_join(struct delivery_loop *d);
 void delivery_loop_free(struct delivery_loop *d);

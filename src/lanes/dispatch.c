@@ -38,9 +38,14 @@ int dispatch_start(const struct dispatch_options *o, struct dispatch **ret) {
     return 0;
 }
 
-void dispatch_stop(struct dispatch *d) {
+void dispatch_stop_claiming(struct dispatch *d) {
     for (unsigned i = 0; i < d->loops_n; i++)
         delivery_loop_stop(d->loops[i]);
+}
+
+void dispatch_stop(struct dispatch *d) {
+    for (unsigned i = 0; i < d->loops_n; i++)
+        delivery_loop_end(d->loops[i]);
     for (unsigned i = 0; i < d->loops_n; i++)
         delivery_loop_join(d->loops[i]);
 }

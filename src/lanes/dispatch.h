@@ -36,8 +36,10 @@ struct dispatch_options {
 };
 
 int dispatch_start(const struct dispatch_options *o, struct dispatch **ret) MUST_USE;
+/* Stops claiming; what else is asked of the loops they still do. */
+void dispatch_stop_claiming(struct dispatch *d);
 /* Stops claiming, lets attempts in flight end within their deadlines, settles them. Blocks until all loops
- * have ended. */
+ * have ended; nothing may be asked of them any more. */
 void dispatch_stop(struct dispatch *d);
 void dispatch_free(struct dispatch *d);
 

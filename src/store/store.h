@@ -458,8 +458,7 @@ typedef int (*transition_row_fn)(void *arg, const struct transition_row *row);
 int store_list_transitions(struct store_reader *r, uint64_t event_key, uint32_t subscription_no,
                            transition_row_fn fn, void *arg) MUST_USE;
 
-/* All open (those blocked by another of their key not counted) and DLQ deliveries there are, by their
- * indexes. */
+/* All open and all DLQ deliveries there are, by their indexes. */
 int store_count_deliveries(struct store_reader *r, uint64_t *ret_pending, uint64_t *ret_dlq) MUST_USE;
 
 /* Open (the ATTEMPTING ones included) and DLQ deliveries of a lane, each counted up to `max`. */

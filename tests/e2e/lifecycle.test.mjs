@@ -234,3 +234,20 @@ lifecycleTest('flags win over variables', async ({ start }) => {
   const server = await start({ env: { POSTHORN_LISTEN: '127.0.0.1:1' } });
   assert.notEqual(new URL(server.url).port, '1');
 });
+
+lifecycleTest('requests that are under way at a stop are answered, and do not hold it up', async ({ start, receiver }) => {
+  const server = await start({ flags: [...LOOPBACK_FLAGS, '--stop-timeout-ms', '5000'] });
+  const tenant = await new Api(server).createTenant();
+  const shop = await receiver([204]);
+  const made = [];
+  for (let i = 0; i < 300; i++) made.push((await tenant.subscribe(shop.url(), { event_types: ['none'] })).id);
+  const deletions = made.map((id) => tenant.request('DELETE', `/subscriptions/${id}`).catch((error) => error));
+  await deletions[0];
+  const ended = await server.stop();
+  assert.deepEqual(ended, STOPPED);
+  assert.match(server.stderr, /\bstopped\b/, 'it came to its end by itself');
+  assert.doesNotMatch(server.stderr, /did not end within/);
+  for (const answer of await Promise.all(deletions)) {
+    if (answer.status !== undefined) assert.ok([204, 503].includes(answer.status), `${answer.status} ${answer.text}`);
+  }
+});

@@ -12,8 +12,11 @@ static const char *const large[] = {
  * are few. */
 static const char *const bounded[] = {"deliveries_leased", "deliveries_retrying"};
 
-static bool scans_large(const char *step) {
+static bool scans_large(const char *sql, const char *step) {
     if (strncmp(step, "SCAN ", 5) != 0)
+        return false;
+    /* A gauge counts all there are of a kind: by an index that holds no others, and its rows untouched. */
+    if (strncmp(sql, "SELECT (SELECT count(*)", 23) == 0 && strstr(step, " USING COVERING INDEX "))
         return false;
     for (size_t i = 0; i < COUNT(large); i++) {
         size_t n = strlen(large[i]);
@@ -34,7 +37,7 @@ static void assert_plan(sqlite3 *db, const char *sql) {
     while (sqlite3_step(st) == SQLITE_ROW) {
         const char *step = (const char *)sqlite3_column_text(st, 3);
         buf_addf(&plan, "  %s\n", step);
-        scans |= scans_large(step);
+        scans |= scans_large(sql, step);
         sorts |= is_read && strstr(step, "USE TEMP B-TREE FOR ORDER BY") && strstr(sql, "deliveries");
         for (size_t i = 0; i < COUNT(bounded); i++)
             few |= strstr(step, bounded[i]) != NULL;

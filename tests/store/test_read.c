@@ -323,6 +323,8 @@ static void test_lane_is_counted(void **state) {
     struct fixture *f = *state;
     uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant),
              other = make_subscription(f, tenant);
+    uint64_t before_pending = 0, before_dlq = 0;
+    assert_int_equal(store_count_deliveries(f->reader, &before_pending, &before_dlq), 0);
     publish(f, tenant, other);
     (void)claim_one(f, tenant, other);
     for (int i = 0; i < 3; i++)
@@ -334,9 +336,12 @@ static void test_lane_is_counted(void **state) {
     publish_ordered(f, tenant, sub, 5); /* a head … */
     for (int i = 0; i < 3; i++)
         publish_ordered(f, tenant, sub, 5); /* … and what it blocks */
-    uint64_t pending = 0, dlq = 0;
+    uint64_t pending = 0, dlq = 0, all_pending = 0, all_dlq = 0;
     assert_int_equal(store_count_lane(f->reader, sub, tenant, 100, &pending, &dlq), 0);
     assert_true(pending == 6 && dlq == 1);
+    /* All lanes': the other's too, and what was there before. */
+    assert_int_equal(store_count_deliveries(f->reader, &all_pending, &all_dlq), 0);
+    assert_true(all_pending == before_pending + 7 && all_dlq == before_dlq + 1);
     assert_int_equal(store_count_lane(f->reader, sub, tenant, 4, &pending, &dlq), 0);
     assert_true(pending == 4 && dlq == 1);
     (void)claim(f, lane_of(tenant, sub, 100));

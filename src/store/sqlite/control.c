@@ -192,8 +192,8 @@ int store_close_deleted(struct store *s, uint32_t subscription_no, int64_t now, 
                         unsigned *ret_n) {
     static const char *const queries[] = {
         "SELECT event, state FROM deliveries WHERE subscription=? AND due_at IS NOT NULL LIMIT ?",
-        "SELECT event, state FROM deliveries WHERE subscription=? AND lane_key IS NOT NULL AND due_at IS NULL"
-        " AND state<>1 LIMIT ?",
+        "SELECT event, state FROM deliveries INDEXED BY deliveries_blocked WHERE subscription=?"
+        " AND lane_key IS NOT NULL AND due_at IS NULL AND lease_until IS NULL LIMIT ?",
     };
     struct waiting_delivery found[CLOSE_A_ROUND];
     unsigned total = 0;

@@ -203,8 +203,11 @@ int store_count_deliveries(struct store_reader *r, uint64_t *ret_pending, uint64
     sqlite3_stmt *st = connection_prepare(
         &r->conn,
         "SELECT (SELECT count(*) FROM deliveries INDEXED BY deliveries_due WHERE due_at IS NOT NULL)"
+        " + (SELECT count(*) FROM deliveries INDEXED BY deliveries_blocked"
+        "    WHERE lane_key IS NOT NULL AND due_at IS NULL AND lease_until IS NULL)"
         " + (SELECT count(*) FROM deliveries INDEXED BY deliveries_leased WHERE lease_until IS NOT NULL),"
-        " (SELECT count(*) FROM deliveries INDEXED BY deliveries_dead WHERE state=4)");
+        " (SELECT count(*) FROM deliveries INDEXED BY deliveries_failed"
+        "    WHERE (state=2 OR state=4 OR state=5) AND state=4)");
     int e = statement_next(&r->conn, st);
     if (e <= 0)
         return e < 0 ? e : -EIO;
