@@ -22,22 +22,40 @@ uint32_t breaker_allowance(const struct breaker *b, int64_t now) {
     UNREACHABLE();
 }
 
-void breaker_probe_begun(struct breaker *b) {
-    CHECK(b->state == BREAKER_OPEN);
-    b->state = BREAKER_HALF_OPEN;
+uint32_t breaker_next_probe(struct breaker *b) {
+    if (b->state != BREAKER_OPEN)
+        return 0;
+    if (++b->last_probe == 0) /* 0 is no probe's */
+        b->last_probe = 1;
+    return b->last_probe;
 }
 
-void breaker_probe_lost(struct breaker *b, int64_t now) {
-    if (b->state != BREAKER_HALF_OPEN)
+void breaker_probe_begun(struct breaker *b, uint32_t probe) {
+    if (b->state != BREAKER_OPEN || probe == 0)
+        return;
+    b->state = BREAKER_HALF_OPEN;
+    b->probe = probe;
+}
+
+static bool is_the_probe(const struct breaker *b, uint32_t probe) {
+    return b->state == BREAKER_HALF_OPEN && probe == b->probe;
+}
+
+void breaker_probe_lost(struct breaker *b, uint32_t probe, int64_t now) {
+    if (!is_the_probe(b, probe))
         return;
     b->state = BREAKER_OPEN;
     b->probe_at = now;
 }
 
-bool breaker_success(struct breaker *b) {
+bool breaker_reset(struct breaker *b) {
     bool was_closed = b->state == BREAKER_CLOSED;
-    *b = (struct breaker){.state = BREAKER_CLOSED};
+    *b = (struct breaker){.state = BREAKER_CLOSED, .last_probe = b->last_probe};
     return !was_closed;
+}
+
+bool breaker_success(struct breaker *b, uint32_t probe) {
+    return b->state == BREAKER_HALF_OPEN && !is_the_probe(b, probe) ? false : breaker_reset(b);
 }
 
 static void open_until_probe(struct breaker *b, int64_t now, struct rng *rng) {
@@ -57,7 +75,9 @@ static void remember(struct breaker *b, uint64_t event_key) {
     b->deliveries++;
 }
 
-bool breaker_failure(struct breaker *b, uint64_t event_key, int64_t now, struct rng *rng) {
+bool breaker_failure(struct breaker *b, uint64_t event_key, uint32_t probe, int64_t now, struct rng *rng) {
+    if (b->state == BREAKER_HALF_OPEN && !is_the_probe(b, probe))
+        return false;
     if (b->state == BREAKER_HALF_OPEN) {
         int32_t doubled = b->probe_interval_ms * 2;
         b->probe_interval_ms = doubled > BREAKER_PROBE_MS_MAX ? BREAKER_PROBE_MS_MAX : doubled;

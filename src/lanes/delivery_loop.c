@@ -93,6 +93,7 @@ static void count_first_attempt(struct delivery_loop *d, const struct task *t, i
 static void drop_task(struct delivery_loop *d, const struct task *t, int64_t now) {
     struct lane_outcome o = {.subscription_no = t->subscription_no,
                              .event_key = t->event_key,
+                             .probe = t->probe,
                              .not_sent = true,
                              .retry_after_ms = -1};
     lanes_ended(d->lanes, &o, now, &d->rng);
@@ -177,6 +178,7 @@ static void attempt_ended(struct attempt *a) {
     struct lane_outcome o = {
         .subscription_no = a->task.subscription_no,
         .event_key = a->task.event_key,
+        .probe = a->task.probe,
         .timed_out = a->outcome.status == 0 && a->outcome.error == ATTEMPT_TIMEOUT,
         .not_sent = a->not_sent,
         .quiet = a->reserved,

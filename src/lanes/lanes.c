@@ -253,7 +253,7 @@ int lanes_put(struct lanes *ls, struct subscription *s, int64_t now) {
         bucket_init(&l->bucket, s->policy.rate_burst, now);
     /* Enabled again: what the endpoint did before says little about now, but its backlog starts slowly. */
     if (before && before->status == SUBSCRIPTION_DISABLED && s->status != SUBSCRIPTION_DISABLED) {
-        if (breaker_success(&l->breaker) && ls->metrics)
+        if (breaker_reset(&l->breaker) && ls->metrics)
             metrics_gauge_add(ls->metrics, METRIC_BREAKER_OPEN, -1);
         concurrency_slow_start(&l->concurrency);
         l->failing_since = l->raised_since = 0;
@@ -385,6 +385,7 @@ size_t lanes_plan(struct lanes *ls, int64_t now, struct lane_claim *ret, size_t 
             .window_ms = (int64_t)s->policy.window_seconds * 1000,
             .resumed_at = s->resumed_at,
             .lease_ms = s->policy.timeout_ms + ls->margin_ms,
+            .probe = breaker_next_probe(&l->breaker),
         };
     }
     return n;
@@ -405,8 +406,8 @@ bool lanes_claimed(struct lanes *ls, const struct lane_claim *c, bool failed, in
         l->rest_until = now + CLAIM_FAILED_REST_MS;
     if (next_due_at < l->next_due_at)
         l->next_due_at = next_due_at;
-    if (claimed && l->breaker.state == BREAKER_OPEN)
-        breaker_probe_begun(&l->breaker);
+    if (claimed)
+        breaker_probe_begun(&l->breaker, c->probe);
     if (l->removed && !l->in_flight) {
         free_lane(ls, l);
         return true;
@@ -434,16 +435,16 @@ static void note_failure(struct lanes *ls, struct lane *l, const struct lane_out
         concurrency_halve(&l->concurrency, cap, o->started_at, now);
     if (o->class != OUTCOME_TRANSIENT) {
         /* It answered: the endpoint is there. A probe that met backpressure has done its work. */
-        if (breaker_success(&l->breaker) && ls->metrics)
+        if (breaker_success(&l->breaker, o->probe) && ls->metrics)
             metrics_gauge_add(ls->metrics, METRIC_BREAKER_OPEN, -1);
         return;
     }
-    if (breaker_failure(&l->breaker, o->event_key, now, rng) && ls->metrics)
+    if (breaker_failure(&l->breaker, o->event_key, o->probe, now, rng) && ls->metrics)
         metrics_gauge_add(ls->metrics, METRIC_BREAKER_OPEN, 1);
 }
 
-static void note_success(struct lanes *ls, struct lane *l) {
-    if (!breaker_success(&l->breaker)) {
+static void note_success(struct lanes *ls, struct lane *l, uint32_t probe) {
+    if (!breaker_success(&l->breaker, probe)) {
         concurrency_success(&l->concurrency, l->subscription->policy.max_in_flight);
         return;
     }
@@ -457,7 +458,7 @@ static void note_success_of_health(struct lane *l, bool quiet, struct lane_news 
     news->noted = l->failing_noted;
     l->failing_since = 0;
     l->failing_noted = false;
-    if (!l->raised_since || quiet)
+    if (!l->raised_since || quiet || l->breaker.state != BREAKER_CLOSED)
         return;
     news->noted = news->recovered = true;
     news->failed_since = l->raised_since;
@@ -497,12 +498,12 @@ struct lane_news lanes_ended(struct lanes *ls, const struct lane_outcome *o, int
     count_in_flight(ls, l, -1);
     tenant_budget_return(l->group->budget, 1, o->not_sent);
     if (o->not_sent) {
-        breaker_probe_lost(&l->breaker, now);
+        breaker_probe_lost(&l->breaker, o->probe, now);
     } else {
         bool success = o->class == OUTCOME_SUCCESS;
         lane_history_add(l, success, o->latency_ms);
         if (success)
-            note_success(ls, l);
+            note_success(ls, l, o->probe);
         else
             note_failure(ls, l, o, now, rng);
         news = note_health(l, success, o->quiet, now);

@@ -56,6 +56,7 @@ bool lanes_claimed(struct lanes *ls, const struct lane_claim *c, bool failed, in
 struct lane_outcome {
     uint32_t subscription_no;
     uint64_t event_key;
+    uint32_t probe; /* the task's */
     enum outcome_class class;
     bool timed_out;
     bool not_sent; /* it never reached the network: says nothing about the endpoint */

@@ -214,6 +214,7 @@ struct lane_claim {
     int64_t window_ms; /* the policy's window */
     int64_t resumed_at;
     int64_t lease_ms; /* from now */
+    uint32_t probe;   /* the mark that its tasks are given, 0: none */
     /* results */
     uint32_t claimed, expired;
     int64_t next_due_at; /* of what is left in the lane, INT64_MAX when nothing waits */
@@ -229,6 +230,7 @@ struct task {
     int64_t window_at;
     int64_t lease_until;
     enum attempt_trigger trigger;
+    uint32_t probe; /* of its claim; not stored */
 };
 
 /* A delivery that left its lane for the DLQ without an attempt. */

@@ -150,7 +150,8 @@ void memory_store_claim(struct memory_store *s, struct lane_claim *c, int64_t no
             d->attempts++;
             d->due_at = 0;
             d->lease_until = now + c->lease_ms;
-            tasks[(*tasks_n)++] = task_of(s, key);
+            tasks[*tasks_n] = task_of(s, key);
+            tasks[(*tasks_n)++].probe = c->probe;
             c->claimed++;
         }
     }

@@ -263,6 +263,7 @@ static void judge_attempt(struct sim *s, const struct task *t) {
 static void drop_task(struct sim *s, const struct task *t) {
     struct lane_outcome o = {.subscription_no = t->subscription_no,
                              .event_key = t->event_key,
+                             .probe = t->probe,
                              .not_sent = true,
                              .retry_after_ms = -1};
     lanes_ended(s->lanes, &o, wall(s), &s->rng);
@@ -309,6 +310,7 @@ static void attempt_ended(struct sim *s, struct attempt *a) {
     struct settlement i = {0};
     struct lane_outcome o = {.subscription_no = a->task.subscription_no,
                              .event_key = a->task.event_key,
+                             .probe = a->task.probe,
                              .timed_out = a->outcome.error == ATTEMPT_TIMEOUT,
                              .started_at = a->started_at,
                              .retry_after_ms = a->outcome.retry_after_ms,

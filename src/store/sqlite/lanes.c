@@ -226,6 +226,7 @@ static int consider(struct claiming *k, struct lane_claim *lane, const struct ca
         .trigger = d->replayed ? TRIGGER_REPLAY
                    : d->test   ? TRIGGER_TEST
                                : TRIGGER_SCHEDULE,
+        .probe = lane->probe,
     };
     lane->claimed++;
     *ret = PROGRESS_CLAIMED;

@@ -11,7 +11,7 @@ static struct rng rng;
 
 static void open_it(struct breaker *b, int64_t now) {
     for (unsigned i = 0; i < BREAKER_FAILURES; i++)
-        assert_int_equal(breaker_failure(b, i % BREAKER_DELIVERIES, now, &rng), i == BREAKER_FAILURES - 1);
+        assert_int_equal(breaker_failure(b, i % BREAKER_DELIVERIES, 0, now, &rng), i == BREAKER_FAILURES - 1);
     assert_int_equal(b->state, BREAKER_OPEN);
 }
 
@@ -28,19 +28,19 @@ static void test_few_deliveries_keep_their_schedule(void **state) {
     (void)state;
     struct breaker b = {0};
     for (unsigned i = 0; i < 1000; i++)
-        assert_false(breaker_failure(&b, i % (BREAKER_DELIVERIES - 1), 0, &rng));
+        assert_false(breaker_failure(&b, i % (BREAKER_DELIVERIES - 1), 0, 0, &rng));
     assert_int_equal(breaker_allowance(&b, 0), UINT32_MAX);
-    assert_true(breaker_failure(&b, 77, 0, &rng));
+    assert_true(breaker_failure(&b, 77, 0, 0, &rng));
 }
 
 static void test_success_starts_afresh(void **state) {
     (void)state;
     struct breaker b = {0};
     for (unsigned i = 0; i < BREAKER_FAILURES - 1; i++)
-        assert_false(breaker_failure(&b, i, 0, &rng));
-    assert_false(breaker_success(&b));
+        assert_false(breaker_failure(&b, i, 0, 0, &rng));
+    assert_false(breaker_success(&b, 0));
     open_it(&b, 0);
-    assert_true(breaker_success(&b));
+    assert_true(breaker_success(&b, 0));
     assert_int_equal(b.state, BREAKER_CLOSED);
 }
 
@@ -52,15 +52,68 @@ static void test_probes_grow_rarer(void **state) {
     int64_t interval = BREAKER_PROBE_MS_FIRST;
     for (int i = 0; i < 12; i++) {
         now = b.probe_at;
-        breaker_probe_begun(&b);
+        uint32_t probe = breaker_next_probe(&b);
+        breaker_probe_begun(&b, probe);
         assert_int_equal(breaker_allowance(&b, INT64_MAX), 0);
-        assert_false(breaker_failure(&b, 1, now, &rng));
+        assert_false(breaker_failure(&b, 1, probe, now, &rng));
         interval = interval * 2 > BREAKER_PROBE_MS_MAX ? BREAKER_PROBE_MS_MAX : interval * 2;
         assert_in_range(b.probe_at - now, interval * 8 / 10, interval * 12 / 10);
     }
-    breaker_probe_begun(&b);
-    breaker_probe_lost(&b, now + 5);
+    uint32_t probe = breaker_next_probe(&b);
+    breaker_probe_begun(&b, probe);
+    breaker_probe_lost(&b, probe, now + 5);
     assert_int_equal(breaker_allowance(&b, now + 5), 1);
+}
+
+static uint32_t half_open_it(struct breaker *b) {
+    open_it(b, 0);
+    uint32_t probe = breaker_next_probe(b);
+    breaker_probe_begun(b, probe);
+    assert_int_equal(b->state, BREAKER_HALF_OPEN);
+    return probe;
+}
+
+static void test_only_the_probe_moves_half_open(void **state) {
+    (void)state;
+    struct breaker b = {0};
+    uint32_t probe = half_open_it(&b), others[] = {0, probe - 1, probe + 1};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        assert_false(breaker_failure(&b, 1, others[i], 10, &rng));
+        assert_false(breaker_success(&b, others[i]));
+        breaker_probe_lost(&b, others[i], 10);
+        assert_int_equal(b.state, BREAKER_HALF_OPEN);
+        assert_int_equal(breaker_allowance(&b, INT64_MAX), 0);
+    }
+    assert_true(breaker_success(&b, probe));
+    assert_int_equal(b.state, BREAKER_CLOSED);
+}
+
+static void test_a_probe_of_an_earlier_opening_is_none_of_this(void **state) {
+    (void)state;
+    struct breaker b = {0};
+    uint32_t old = half_open_it(&b);
+    assert_true(breaker_reset(&b)); /* enabled again while it is under way */
+    uint32_t probe = half_open_it(&b);
+    assert_int_not_equal(old, probe);
+    assert_false(breaker_success(&b, old));
+    assert_int_equal(b.state, BREAKER_HALF_OPEN);
+    assert_false(breaker_failure(&b, 1, probe, 10, &rng));
+    assert_int_equal(b.state, BREAKER_OPEN);
+}
+
+static void test_a_claim_from_before_the_opening_is_no_probe(void **state) {
+    (void)state;
+    struct breaker b = {0};
+    uint32_t claim = breaker_next_probe(&b);
+    assert_int_equal(claim, 0);
+    open_it(&b, 0);
+    breaker_probe_begun(&b, claim);
+    assert_int_equal(b.state, BREAKER_OPEN);
+    /* And a probe whose breaker has closed while it was claimed opens nothing. */
+    uint32_t probe = breaker_next_probe(&b);
+    assert_true(breaker_success(&b, 0));
+    breaker_probe_begun(&b, probe);
+    assert_int_equal(b.state, BREAKER_CLOSED);
 }
 
 int main(void) {
@@ -70,6 +123,9 @@ int main(void) {
         cmocka_unit_test(test_few_deliveries_keep_their_schedule),
         cmocka_unit_test(test_success_starts_afresh),
         cmocka_unit_test(test_probes_grow_rarer),
+        cmocka_unit_test(test_only_the_probe_moves_half_open),
+        cmocka_unit_test(test_a_probe_of_an_earlier_opening_is_none_of_this),
+        cmocka_unit_test(test_a_claim_from_before_the_opening_is_no_probe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

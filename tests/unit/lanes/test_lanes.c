@@ -17,6 +17,7 @@ struct fixture {
     struct rng rng;
     struct lane_claim claims[CLAIMS];
     size_t n;
+    uint32_t probe; /* of the last claim */
 };
 
 static void begin(struct fixture *f, uint32_t budget) {
@@ -61,6 +62,7 @@ static uint32_t run(struct fixture *f, int64_t now, size_t tasks_max) {
         f->claims[i].claimed = f->claims[i].limit;
         f->claims[i].next_due_at = NOW;
         tasks += f->claims[i].limit;
+        f->probe = f->claims[i].probe;
         assert_false(lanes_claimed(f->ls, &f->claims[i], false, now));
     }
     return tasks;
@@ -71,6 +73,7 @@ static struct lane_news finish(struct fixture *f, uint32_t no, enum outcome_clas
     struct lane_outcome o = {
         .subscription_no = no,
         .event_key = event,
+        .probe = f->probe,
         .class = class,
         .started_at = started_at,
         .retry_after_ms = -1,
@@ -214,10 +217,65 @@ static void test_an_empty_probe_leaves_the_breaker_open(void **state) {
     assert_string_equal(stats(&f, 1, NOW + 6000).breaker, "open");
     lanes_due(f.ls, 1, NOW + 6001, NOW + 6001);
     assert_int_equal(run(&f, NOW + 6001, 100), 1);
-    struct lane_outcome o = {.subscription_no = 1, .not_sent = true, .retry_after_ms = -1};
+    struct lane_outcome o = {.subscription_no = 1, .probe = f.probe, .not_sent = true, .retry_after_ms = -1};
     lanes_ended(f.ls, &o, NOW + 6002, &f.rng);
     assert_int_equal(run(&f, NOW + 6002, 100), 1);
     end(&f);
+}
+
+/* 20 are under way when it opens; then a probe goes, and what is older ends while it is under way. */
+static void test_what_is_older_than_the_probe_sends_no_second(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_STANDARD, 20);
+    assert_int_equal(run(&f, NOW, 100), 20);
+    for (uint64_t i = 0; i < 10; i++)
+        finish(&f, 1, OUTCOME_TRANSIENT, i, NOW, NOW);
+    assert_int_equal(run(&f, NOW + 6000, 100), 1);
+    uint32_t probe = f.probe;
+    f.probe = 0;
+    finish(&f, 1, OUTCOME_TRANSIENT, 10, NOW, NOW + 6001);
+    finish(&f, 1, OUTCOME_SUCCESS, 11, NOW, NOW + 6002);
+    finish(&f, 1, OUTCOME_PERMANENT, 12, NOW, NOW + 6002);
+    struct lane_outcome unsent = {.subscription_no = 1, .not_sent = true, .retry_after_ms = -1};
+    lanes_ended(f.ls, &unsent, NOW + 6003, &f.rng);
+    lanes_due(f.ls, 1, NOW, NOW + 6003);
+    assert_string_equal(stats(&f, 1, NOW + 6003).breaker, "half_open");
+    assert_int_equal(run(&f, NOW + 600000, 100), 0);
+    f.probe = probe;
+    finish(&f, 1, OUTCOME_SUCCESS, 20, NOW + 6000, NOW + 600000);
+    assert_string_equal(stats(&f, 1, NOW + 600000).breaker, "closed");
+    end(&f);
+}
+
+/* However a probe ends, another may go: the lane is never stuck. */
+static void test_a_half_open_lane_is_never_stuck(void **state) {
+    (void)state;
+    for (int how = 0; how < 5; how++) {
+        struct fixture f;
+        begin(&f, 100);
+        add(&f, 1, 1, TIER_STANDARD, 10);
+        run(&f, NOW, 100);
+        for (uint64_t i = 0; i < 10; i++)
+            finish(&f, 1, OUTCOME_TRANSIENT, i, NOW, NOW);
+        assert_int_equal(run(&f, NOW + 6000, 100), 1);
+        /* The subscription is changed meanwhile. */
+        struct subscription *paused = make(1, 1, TIER_BULK, 3);
+        paused->status = how % 2 ? SUBSCRIPTION_PAUSED : SUBSCRIPTION_DISABLED;
+        put(&f, paused, NOW + 6001);
+        put(&f, make(1, 1, TIER_STANDARD, 10), NOW + 6002);
+        struct lane_outcome o = {.subscription_no = 1,
+                                 .event_key = 1,
+                                 .probe = f.probe,
+                                 .class = (enum outcome_class)how,
+                                 .not_sent = how == 4,
+                                 .retry_after_ms = -1};
+        lanes_ended(f.ls, &o, NOW + 6003, &f.rng);
+        lanes_due(f.ls, 1, NOW, NOW + 6003);
+        assert_true(run(&f, NOW + 600000, 100) > 0);
+        end(&f);
+    }
 }
 
 static void test_paused_and_disabled_send_nothing(void **state) {
@@ -458,6 +516,25 @@ static void test_a_new_tier_takes_its_places_along(void **state) {
     metrics_free(m);
 }
 
+static void test_a_removed_lane_leaves_the_gauge(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    lanes_free(f.ls);
+    struct metrics *m = metrics_new();
+    assert_non_null(m);
+    assert_int_equal(lanes_new(f.tenants, 100, MARGIN_MS, m, &f.ls), 0);
+    add(&f, 1, 1, TIER_STANDARD, 10);
+    run(&f, NOW, 100);
+    for (uint64_t i = 0; i < 10; i++)
+        finish(&f, 1, OUTCOME_TRANSIENT, i, NOW, NOW);
+    assert_metric(m, "posthorn_breaker_open 1\n");
+    assert_true(lanes_remove(f.ls, 1));
+    assert_metric(m, "posthorn_breaker_open 0\n");
+    end(&f);
+    metrics_free(m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cap_and_claim_fields),
@@ -467,6 +544,8 @@ int main(void) {
         cmocka_unit_test(test_backpressure_halves_once_and_rests),
         cmocka_unit_test(test_breaker_opens_and_probes_alone),
         cmocka_unit_test(test_an_empty_probe_leaves_the_breaker_open),
+        cmocka_unit_test(test_what_is_older_than_the_probe_sends_no_second),
+        cmocka_unit_test(test_a_half_open_lane_is_never_stuck),
         cmocka_unit_test(test_paused_and_disabled_send_nothing),
         cmocka_unit_test(test_tenant_cap),
         cmocka_unit_test(test_rate_limit),
@@ -479,6 +558,7 @@ int main(void) {
         cmocka_unit_test(test_health_is_taken_up_where_the_store_left_it),
         cmocka_unit_test(test_enabled_again_it_starts_afresh),
         cmocka_unit_test(test_a_new_tier_takes_its_places_along),
+        cmocka_unit_test(test_a_removed_lane_leaves_the_gauge),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
