@@ -258,12 +258,19 @@ static void unsettle(struct delivery_loop *d) {
     }
 }
 
+/* What the turn did not come to is shed by the next. */
+static void expire_on(struct delivery_loop *d, size_t done, int64_t now) {
+    for (size_t i = done; i < d->turn->expiries_n; i++)
+        lanes_expire_on(d->lanes, d->turn->expiries[i].subscription_no, now);
+}
+
 static void turn_failed(struct delivery_loop *d, int64_t now) {
     struct turn *t = d->turn;
     unsettle(d);
     for (size_t i = 0; i < t->claims_n; i++)
         if (lanes_claimed(d->lanes, &t->claims[i], true, now))
             sending_stopped(d, t->claims[i].subscription_no);
+    expire_on(d, 0, now);
     d->no_turn_before = now + TURN_RETRY_MS;
 }
 
@@ -277,6 +284,7 @@ static void turn_succeeded(struct delivery_loop *d, int64_t now) {
     metrics_gauge_add(d->o.metrics, METRIC_DELIVERIES_PENDING, -(int64_t)t->expired_n);
     for (size_t i = 0; i < t->expired_n; i++)
         metrics_delivery_closed(d->o.metrics, DELIVERY_DLQ, REASON_WINDOW_EXPIRED);
+    expire_on(d, t->expiries_done, now);
     if (t->closing)
         closing_progressed(d, t->closing, t->closed);
     for (size_t i = 0; i < t->tasks_n; i++)

@@ -140,7 +140,8 @@ static int64_t expire_every(const struct lane *l) {
 
 /* A lane that holds work it may not send sheds what expires meanwhile; while paused nothing expires. */
 static void refresh_expiry(struct lanes *ls, struct lane *l, int64_t now) {
-    bool stuck = !l->removed && l->next_due_at != INT64_MAX &&
+    /* While a probe is being claimed nobody knows what waits: its time goes on. */
+    bool stuck = !l->removed && (l->next_due_at != INT64_MAX || l->claiming) &&
                  (l->subscription->status == SUBSCRIPTION_DISABLED ||
                   (l->subscription->status == SUBSCRIPTION_ACTIVE && l->breaker.state != BREAKER_CLOSED));
     if (!stuck)
@@ -525,10 +526,21 @@ size_t lanes_expiries(struct lanes *ls, int64_t now, struct lane_expiry *ret, si
         struct lane *l = (struct lane *)((char *)top - offsetof(struct lane, expiry));
         CHECK(l->magic == LANE_MAGIC);
         heap_remove(&ls->expiries, top);
-        ret[n++] = (struct lane_expiry){l->no, (int64_t)l->subscription->policy.window_seconds * 1000};
+        const struct subscription *s = l->subscription;
+        ret[n++] =
+            (struct lane_expiry){.subscription_no = l->no,
+                                 .window_ms = (int64_t)s->policy.window_seconds * 1000,
+                                 .resumed_at = s->resumed_at,
+                                 .spare_ms = s->status == SUBSCRIPTION_DISABLED ? 0 : LANE_LAST_CHANCE_MS};
         refresh_expiry(ls, l, now);
     }
     return n;
+}
+
+void lanes_expire_on(struct lanes *ls, uint32_t no, int64_t now) {
+    struct lane *l = find(ls, no);
+    if (l && heap_contains(&l->expiry))
+        CHECK(heap_set(&ls->expiries, &l->expiry, now) == 0);
 }
 
 int64_t lanes_next_wake(struct lanes *ls, int64_t now) {

@@ -20,7 +20,9 @@ enum {
     LANE_CLAIM_MAX = 32,              /* tasks a lane gets a turn */
     LANE_BACKPRESSURE_MS_MAX = 60000, /* how long a lane rests after backpressure that names no time */
     LANE_EXPIRE_EVERY_MS = 60000, /* how often a lane that cannot send sheds what its window has closed on */
-    LANE_TENANT_POLL_MS = 25,     /* a tenant's cap was met, perhaps by another loop: look again */
+    LANE_LAST_CHANCE_MS =
+        600000, /* behind an open breaker what is owed a last attempt waits for it, two probes long */
+    LANE_TENANT_POLL_MS = 25, /* a tenant's cap was met, perhaps by another loop: look again */
 };
 
 /* A tenant's caps over all its lanes, shared by all loops; counted by reference. */
@@ -81,11 +83,9 @@ struct lane_news lanes_ended(struct lanes *ls, const struct lane_outcome *o, int
 /* Lanes that cannot send now though something of them is due (breaker open, disabled), and whose waiting
  * deliveries should be looked through for closed windows; each comes up once in LANE_EXPIRE_EVERY_MS. Up to
  * max. */
-struct lane_expiry {
-    uint32_t subscription_no;
-    int64_t window_ms;
-};
 size_t lanes_expiries(struct lanes *ls, int64_t now, struct lane_expiry *ret, size_t max);
+/* There may be more of that lane to look through: it comes up again at once. */
+void lanes_expire_on(struct lanes *ls, uint32_t no, int64_t now);
 
 /* When lanes_plan or lanes_expiries has something to say again, Unix ms: now when it has at once, INT64_MAX
  * when only a call of the others can change that. */

@@ -73,13 +73,16 @@ static int raise_expired(const struct turn *t, struct store *s, const struct dis
 }
 
 static int shed_expired(struct turn *t, struct store *s) {
-    for (size_t i = 0; i < t->expiries_n && t->expired_n < TURN_EXPIRED_MAX; i++) {
-        size_t n;
-        int r = store_expire(s, t->expiries[i].subscription_no, t->expiries[i].window_ms, t->now,
-                             t->expired + t->expired_n, TURN_EXPIRED_MAX - t->expired_n, &n);
+    for (; t->expiries_done < t->expiries_n; t->expiries_done++) {
+        size_t n = 0, room = TURN_EXPIRED_MAX - t->expired_n;
+        int r = room ? store_expire(s, &t->expiries[t->expiries_done], t->now, t->expired + t->expired_n,
+                                    room, &n)
+                     : 0;
         if (r < 0)
             return r;
         t->expired_n += n;
+        if (n == room)
+            break;
     }
     return 0;
 }
@@ -99,7 +102,7 @@ static int close_deleted(struct turn *t, struct store *s) {
 
 int turn_run(struct turn *t, struct store *s, int64_t now, const struct dispatch_options *o) {
     t->now = now;
-    t->tasks_n = t->expired_n = 0;
+    t->tasks_n = t->expired_n = t->expiries_done = 0;
     t->disabled_any = false;
     int r = store_settle(s, t->settlements, t->settlements_n);
     if (r == 0)

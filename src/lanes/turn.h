@@ -29,8 +29,9 @@ struct turn {
     size_t tasks_n;
     struct expired_task expired[TURN_EXPIRED_MAX];
     size_t expired_n;
-    unsigned closed; /* deliveries of `closing` */
-    int64_t now;     /* when it ran, Unix ms */
+    size_t expiries_done; /* of `expiries`, from the first on; the others may have more to shed */
+    unsigned closed;      /* deliveries of `closing` */
+    int64_t now;          /* when it ran, Unix ms */
     bool disabled_any;
     int result;
 };

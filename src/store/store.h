@@ -246,10 +246,17 @@ int store_claim(struct store *s, struct lane_claim *lanes, size_t n, int64_t now
                 size_t tasks_max, size_t *ret_tasks, struct expired_task *expired, size_t expired_max,
                 size_t *ret_expired) MUST_USE;
 
-/* Moves up to `limit` waiting deliveries whose window has closed to the DLQ, in a lane that is not claiming.
- */
-int store_expire(struct store *s, uint32_t subscription_no, int64_t window_ms, int64_t now,
-                 struct expired_task *ret, size_t limit, size_t *ret_n) MUST_USE;
+/* A lane that is not claiming, whose waiting deliveries are looked through for closed windows. */
+struct lane_expiry {
+    uint32_t subscription_no;
+    int64_t window_ms; /* the policy's window */
+    int64_t resumed_at;
+    int64_t spare_ms; /* what has a last attempt to come (api.md §4.1 rules 2, 3) is spared for so long after
+                         the window's end, or the pause's */
+};
+/* Moves up to `limit` of them to the DLQ. *ret_n below limit: none is left. */
+int store_expire(struct store *s, const struct lane_expiry *lane, int64_t now, struct expired_task *ret,
+                 size_t limit, size_t *ret_n) MUST_USE;
 
 /* Lanes that have waiting deliveries, ascending after `after_no`, with their earliest due time. */
 struct lane_due {

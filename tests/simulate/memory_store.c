@@ -180,11 +180,14 @@ void memory_store_settle(struct memory_store *s, struct settlement *i) {
         i->released_due_at = release(s, i->subscription_no, i->lane_key);
 }
 
-void memory_store_expire(struct memory_store *s, uint32_t no, int64_t window_ms, int64_t now) {
-    struct memory_lane *l = &s->lanes[no];
+void memory_store_expire(struct memory_store *s, const struct lane_expiry *e, int64_t now) {
+    struct memory_lane *l = &s->lanes[e->subscription_no];
     for (size_t i = l->n; i-- > 0;) {
         const struct memory_delivery *d = memory_store_at(s, l->open[i]);
-        if (d->state != DELIVERY_ATTEMPTING && d->window_at < now - window_ms &&
+        int64_t end = d->window_at + e->window_ms;
+        bool spared = (d->due_at >= end && now <= end + e->spare_ms) ||
+                      (e->resumed_at >= end && now < e->resumed_at + e->spare_ms);
+        if (d->state != DELIVERY_ATTEMPTING && end < now && !spared &&
             (d->due_at || d->state != DELIVERY_PENDING))
             shed(s, l->open[i]);
     }

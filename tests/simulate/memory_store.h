@@ -40,7 +40,7 @@ void memory_store_insert(struct memory_store *s, const struct new_delivery *d);
 void memory_store_claim(struct memory_store *s, struct lane_claim *c, int64_t now, struct task *tasks,
                         size_t *tasks_n);
 void memory_store_settle(struct memory_store *s, struct settlement *i);
-void memory_store_expire(struct memory_store *s, uint32_t no, int64_t window_ms, int64_t now);
+void memory_store_expire(struct memory_store *s, const struct lane_expiry *e, int64_t now);
 size_t memory_store_expired_leases(struct memory_store *s, int64_t before, struct task *ret, size_t max);
 int64_t memory_store_earliest(const struct memory_store *s, uint32_t no); /* INT64_MAX: nothing waits */
 void memory_store_replay(struct memory_store *s, uint64_t event_key, uint64_t lane_key, int64_t now);

@@ -340,7 +340,7 @@ static void turn_begin(struct sim *s) {
     s->claims_n = lanes_plan(s->lanes, wall(s), s->claims, MEMORY_LANES_MAX, TURN_TASKS);
     struct lane_expiry e;
     while (lanes_expiries(s->lanes, wall(s), &e, 1))
-        memory_store_expire(&s->store, e.subscription_no, e.window_ms, wall(s));
+        memory_store_expire(&s->store, &e, wall(s));
     if (!s->settles_n && !s->claims_n) {
         int64_t at = lanes_next_wake(s->lanes, wall(s));
         if (at != INT64_MAX)

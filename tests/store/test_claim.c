@@ -244,12 +244,13 @@ static void test_lane_that_does_not_claim_expires_too(void **state) {
         store_replay(f->store, replayed.key, sub, 0, f->now, SLICE_LIT("one"), SLICE_LIT("key_1")), 0);
     commit(f);
     f->now += 62 * HOUR_MS + 1;
+    struct lane_expiry lane = {.subscription_no = sub, .window_ms = 72 * HOUR_MS};
     struct expired_task expired[9];
     size_t n = 9, more = 9;
     begin(f);
-    assert_int_equal(store_expire(f->store, sub, 72 * HOUR_MS, f->now, expired, 1, &n), 0);
+    assert_int_equal(store_expire(f->store, &lane, f->now, expired, 1, &n), 0);
     assert_int_equal(n, 1);
-    assert_int_equal(store_expire(f->store, sub, 72 * HOUR_MS, f->now, expired, 9, &more), 0);
+    assert_int_equal(store_expire(f->store, &lane, f->now, expired, 9, &more), 0);
     assert_int_equal(more, 1);
     commit(f);
     assert_expired(f, tenant, retried, sub, DELIVERY_RETRY);
@@ -258,11 +259,70 @@ static void test_lane_that_does_not_claim_expires_too(void **state) {
     assert_int_equal(state_of(f, tenant, replayed, sub), DELIVERY_REPLAYING);
     f->now += 10 * HOUR_MS;
     begin(f);
-    assert_int_equal(store_expire(f->store, sub, 72 * HOUR_MS, f->now, expired, 9, &n), 0);
+    assert_int_equal(store_expire(f->store, &lane, f->now, expired, 9, &n), 0);
     commit(f);
     assert_int_equal(n, 2);
     assert_expired(f, tenant, replayed, sub, DELIVERY_REPLAYING);
     assert_expired(f, tenant, younger, sub, DELIVERY_PENDING);
+}
+
+/* What a claim would give its last attempt, a lane that only probes keeps; a disabled one does not. */
+static void test_a_last_attempt_to_come_is_not_expired(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
+    struct id at_the_end = publish(f, tenant, sub), before = publish(f, tenant, sub);
+    int64_t begun_at = f->now;
+    struct claim c = claim(f, lane_of(tenant, sub, 2));
+    for (size_t i = 0; i < 2; i++) {
+        struct settlement s = outcome_of(f, &c.tasks[i], DELIVERY_RETRY, 429);
+        s.due_at = begun_at + 72 * HOUR_MS - (c.tasks[i].event_key == before.key);
+        settle(f, s);
+    }
+    struct id held_back = publish(f, tenant, sub);
+    f->now += HOUR_MS;
+    struct id later = publish(f, tenant, sub);
+    f->now += 72 * HOUR_MS + 1;
+    struct lane_expiry lane = {.subscription_no = sub,
+                               .window_ms = 72 * HOUR_MS,
+                               .resumed_at = begun_at + 72 * HOUR_MS,
+                               .spare_ms = 2 * HOUR_MS};
+    struct expired_task expired[9];
+    size_t n = 9;
+    begin(f);
+    assert_int_equal(store_expire(f->store, &lane, f->now, expired, 9, &n), 0);
+    assert_true(n == 1 && expired[0].event_key == later.key); /* its window closed after the pause */
+    lane.resumed_at = 0;
+    assert_int_equal(store_expire(f->store, &lane, f->now, expired, 9, &n), 0);
+    assert_int_equal(n, 2);
+    commit(f);
+    assert_expired(f, tenant, before, sub, DELIVERY_RETRY);
+    assert_expired(f, tenant, held_back, sub, DELIVERY_PENDING);
+    assert_int_equal(state_of(f, tenant, at_the_end, sub), DELIVERY_RETRY);
+    lane.spare_ms = HOUR_MS; /* an hour and a millisecond have passed */
+    begin(f);
+    assert_int_equal(store_expire(f->store, &lane, f->now, expired, 9, &n), 0);
+    assert_int_equal(n, 1);
+    commit(f);
+    assert_expired(f, tenant, at_the_end, sub, DELIVERY_RETRY);
+}
+
+static void test_a_pause_spares_for_a_while_only(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
+    struct id event = publish(f, tenant, sub);
+    f->now += 80 * HOUR_MS;
+    struct lane_expiry lane = {
+        .subscription_no = sub, .window_ms = 72 * HOUR_MS, .resumed_at = f->now, .spare_ms = HOUR_MS};
+    struct expired_task expired[9];
+    size_t n = 9;
+    begin(f);
+    assert_int_equal(store_expire(f->store, &lane, f->now + HOUR_MS - 1, expired, 9, &n), 0);
+    assert_int_equal(n, 0);
+    assert_int_equal(store_expire(f->store, &lane, f->now + HOUR_MS, expired, 9, &n), 0);
+    assert_int_equal(n, 1);
+    commit(f);
+    f->now += HOUR_MS;
+    assert_expired(f, tenant, event, sub, DELIVERY_PENDING);
 }
 
 /* ---- lanes with work ---- */
@@ -313,6 +373,8 @@ int main(void) {
         STORE_TEST(test_backpressure_up_to_the_window_leaves_one_attempt),
         STORE_TEST(test_lane_stops_when_expired_is_full),
         STORE_TEST(test_lane_that_does_not_claim_expires_too),
+        STORE_TEST(test_a_last_attempt_to_come_is_not_expired),
+        STORE_TEST(test_a_pause_spares_for_a_while_only),
         STORE_TEST(test_lanes_due),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

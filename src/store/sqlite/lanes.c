@@ -5,6 +5,7 @@
 
 enum {
     CANDIDATES_A_ROUND = 64,
+    EXPIRE_LOOK_MAX = 4096,
     BARRIER_POLL_MS = 20, /* how soon a lane that waits for an earlier fan-out looks again */
 };
 
@@ -294,34 +295,42 @@ int store_claim(struct store *s, struct lane_claim *lanes, size_t n, int64_t now
     return 0;
 }
 
-static int find_expired(struct connection *c, const char *sql, uint32_t subscription_no, int64_t before,
+/* Windows that closed before now, but for those that the lane spares. So many are looked at: what is due at
+ * its window's very end is rare, for backpressure rests the lane. */
+static int find_expired(struct connection *c, const char *sql, const struct lane_expiry *lane, int64_t now,
                         struct waiting_delivery *ret, size_t max, size_t *ret_n) {
     sqlite3_stmt *st = connection_prepare(c, sql);
-    bind_int(st, 1, subscription_no);
-    bind_int(st, 2, before);
-    bind_int(st, 3, (int64_t)max);
+    bind_int(st, 1, lane->subscription_no);
+    bool resumed = lane->resumed_at && now < lane->resumed_at + lane->spare_ms;
+    bind_int(st, 2, resumed ? lane->resumed_at - lane->window_ms : 0);
+    bind_int(st, 3, now - lane->window_ms);
+    bind_int(st, 4, lane->window_ms);
+    bind_int(st, 5, lane->spare_ms);
+    bind_int(st, 6, (int64_t)max);
+    bind_int(st, 7, EXPIRE_LOOK_MAX);
     size_t n = 0;
     int r;
     while ((r = statement_next(c, st)) > 0)
         ret[n++] = (struct waiting_delivery){.event_key = (uint64_t)column_int(st, 0),
-                                             .subscription_no = subscription_no,
+                                             .subscription_no = lane->subscription_no,
                                              .state = (enum delivery_state)column_int(st, 1),
                                              .lane_key = (uint64_t)column_int(st, 2)};
     *ret_n = n;
     return r;
 }
 
-int store_expire(struct store *s, uint32_t subscription_no, int64_t window_ms, int64_t now,
-                 struct expired_task *ret, size_t limit, size_t *ret_n) {
-    /* A delivery that was never attempted is due when its window begins, so the due index finds it; the
-     * others have an index of their own. */
+int store_expire(struct store *s, const struct lane_expiry *lane, int64_t now, struct expired_task *ret,
+                 size_t limit, size_t *ret_n) {
+    /* A delivery that was never attempted is due when its window begins, or a little before, so the due index
+     * finds it; the others have an index of their own. */
     static const char *const queries[] = {
-        "SELECT event, state, lane_key FROM deliveries WHERE subscription=? AND due_at IS NOT NULL AND "
-        "due_at<?"
-        " ORDER BY due_at LIMIT ?",
-        "SELECT event, state, lane_key FROM deliveries WHERE subscription=? AND (state=2 OR state=5) AND "
-        "window_at<?"
-        " ORDER BY window_at LIMIT ?",
+        "SELECT event, state, lane_key FROM (SELECT event, state, lane_key, due_at, window_at"
+        " FROM deliveries WHERE subscription=?1 AND (state=2 OR state=5) AND window_at>?2 AND window_at<?3"
+        " ORDER BY window_at LIMIT ?7) WHERE due_at IS NULL OR due_at<window_at+?4 OR window_at<?3-?5"
+        " LIMIT ?6",
+        "SELECT event, state, lane_key FROM (SELECT event, state, lane_key, window_at"
+        " FROM deliveries WHERE subscription=?1 AND due_at IS NOT NULL AND due_at<?3"
+        " ORDER BY due_at LIMIT ?7) WHERE state=0 AND window_at>?2 AND window_at<?3 LIMIT ?6",
     };
     struct waiting_delivery found[CANDIDATES_A_ROUND];
     size_t total = 0;
@@ -329,10 +338,10 @@ int store_expire(struct store *s, uint32_t subscription_no, int64_t window_ms, i
         size_t n = 1;
         while (n > 0 && total < limit) {
             size_t max = limit - total < CANDIDATES_A_ROUND ? limit - total : CANDIDATES_A_ROUND;
-            int r = find_expired(&s->writer, queries[q], subscription_no, now - window_ms, found, max, &n);
+            int r = find_expired(&s->writer, queries[q], lane, now, found, max, &n);
             for (size_t i = 0; r == 0 && i < n; i++) {
                 r = close_waiting(&s->writer, &found[i], REASON_WINDOW_EXPIRED, now);
-                ret[total++] = (struct expired_task){found[i].event_key, subscription_no};
+                ret[total++] = (struct expired_task){found[i].event_key, lane->subscription_no};
             }
             if (r < 0)
                 return r;

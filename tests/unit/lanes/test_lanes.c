@@ -278,6 +278,36 @@ static void test_a_half_open_lane_is_never_stuck(void **state) {
     }
 }
 
+static void open_breaker(struct fixture *f) {
+    assert_int_equal(run(f, NOW, 100), 10);
+    for (uint64_t i = 0; i < 10; i++)
+        finish(f, 1, OUTCOME_TRANSIENT, i, NOW, NOW);
+    assert_string_equal(stats(f, 1, NOW).breaker, "open");
+}
+
+/* Probes more often than that: yet its windows are looked at once in a while. */
+static void test_probes_do_not_put_the_expiry_off(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_STANDARD, 10);
+    open_breaker(&f);
+    struct lane_expiry e;
+    for (int64_t now = NOW; now < NOW + LANE_EXPIRE_EVERY_MS; now += 1000) {
+        assert_int_equal(lanes_expiries(f.ls, now, &e, 1), 0);
+        if (run(&f, now, 100))
+            finish(&f, 1, OUTCOME_TRANSIENT, 1, now, now);
+    }
+    assert_int_equal(lanes_expiries(f.ls, NOW + LANE_EXPIRE_EVERY_MS, &e, 1), 1);
+    assert_int_equal(e.spare_ms, LANE_LAST_CHANCE_MS);
+    assert_int_equal(lanes_expiries(f.ls, NOW + LANE_EXPIRE_EVERY_MS, &e, 1), 0);
+    /* There was more than a turn could shed. */
+    lanes_expire_on(f.ls, 1, NOW + LANE_EXPIRE_EVERY_MS);
+    assert_int_equal(lanes_next_wake(f.ls, NOW + LANE_EXPIRE_EVERY_MS), NOW + LANE_EXPIRE_EVERY_MS);
+    assert_int_equal(lanes_expiries(f.ls, NOW + LANE_EXPIRE_EVERY_MS, &e, 1), 1);
+    end(&f);
+}
+
 static void test_paused_and_disabled_send_nothing(void **state) {
     (void)state;
     struct fixture f;
@@ -292,6 +322,7 @@ static void test_paused_and_disabled_send_nothing(void **state) {
         /* While paused nothing expires. */
         struct lane_expiry e;
         assert_int_equal(lanes_expiries(f.ls, NOW + LANE_EXPIRE_EVERY_MS, &e, 1), i);
+        assert_true(!i || e.spare_ms == 0); /* a last attempt is of no use there */
     }
     put(&f, make(1, 1, TIER_STANDARD, 10), NOW);
     assert_int_equal(run(&f, NOW, 100), 1);
@@ -546,6 +577,7 @@ int main(void) {
         cmocka_unit_test(test_an_empty_probe_leaves_the_breaker_open),
         cmocka_unit_test(test_what_is_older_than_the_probe_sends_no_second),
         cmocka_unit_test(test_a_half_open_lane_is_never_stuck),
+        cmocka_unit_test(test_probes_do_not_put_the_expiry_off),
         cmocka_unit_test(test_paused_and_disabled_send_nothing),
         cmocka_unit_test(test_tenant_cap),
         cmocka_unit_test(test_rate_limit),
