@@ -359,7 +359,7 @@ static int write_change(struct request *r, struct store *s, struct subscription_
     /* What matched at publish is delivered: pending jobs come first. */
     int e = differs(stored, doc, "event_types") || differs(stored, doc, "filter") ||
                     differs(stored, doc, "status")
-                ? fanout_settle_jobs_for(r->o->fanout, s, p->no, r->now)
+                ? fanout_settle_jobs_for(r->o->fanout, s, p->no, r->now, &record->jobs_settled)
                 : 0;
     if (e == 0)
         e = store_update_subscription(s, record);
@@ -452,7 +452,8 @@ struct deletion {
 static int delete_it(struct writer_job *job, struct store *s) {
     struct deletion *d = (struct deletion *)job;
     /* What matched at publish becomes a delivery, for the dead-letter queue to tell of. */
-    int e = fanout_settle_jobs_for(d->r->o->fanout, s, d->no, d->r->now);
+    uint64_t settled;
+    int e = fanout_settle_jobs_for(d->r->o->fanout, s, d->no, d->r->now, &settled);
     if (e == 0)
         e = store_delete_subscription(s, d->no, d->r->now);
     if (e == 0)

@@ -105,11 +105,8 @@ static void put_in_force(struct request *r) {
     if (e < 0)
         log_error("a changed tenant could not be put in force; restart to do so",
                   log_str("tenant", c->tenant.id), log_str("error", strerror(-e)));
-    for (uint32_t no = 1; c->snapshots && no <= fanout_upper(r->o->fanout); no++) {
-        const struct subscription *s = fanout_subscription(r->o->fanout, no);
-        if (s && s->tenant_no == c->tenant.no)
-            apply_subscription(r->o->apply, no, r->now);
-    }
+    if (c->snapshots)
+        apply_tenant(r->o->apply, c->tenant.no, r->now);
 }
 
 static int create(struct request *r, struct store *s) {

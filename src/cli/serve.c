@@ -285,7 +285,7 @@ static int start_stages(struct server *s) {
         r = start_dispatch(s);
     if (r < 0)
         return r;
-    s->apply = (struct apply_context){s->store, s->fanout, s->dispatch, s->c->allow_http};
+    s->apply = (struct apply_context){s->store, s->writer, s->fanout, s->dispatch, s->c->allow_http};
     writer_on_commit(s->writer, after_commit, s);
     r = start_lanes(s);
     struct ingest_options ingest = {s->writer, s->fanout, s->dispatch, s->bodies, &s->ids, s->metrics};

@@ -50,9 +50,10 @@ struct subscription {
     struct filter *filter; /* NULL: none */
     char *headers;         /* "Name: value\r\n…" ready to send, or NULL */
     struct policy policy;
-    int64_t resumed_at; /* Unix ms of the last end of a pause, 0 when never paused */
-    int64_t failing_since,
-        raised_since;         /* its health as the store knew it: a new lane takes it up from there */
+    int64_t resumed_at;    /* Unix ms of the last end of a pause, 0 when never paused */
+    int64_t failing_since; /* its health as the store knew it: a new lane takes it up from there */
+    int64_t raised_since;
+    uint64_t jobs_settled;    /* fan-out jobs up to this number are none of its any more */
     struct tls_material *tls; /* or NULL */
     struct signing_key *keys; /* newest first */
     uint16_t keys_n;

@@ -17,6 +17,64 @@ void apply_subscription(const struct apply_context *c, uint32_t subscription_no,
                   log_int("subscription_no", subscription_no), log_str("error", strerror(-r)));
 }
 
+/* ---- of a tenant ---- */
+
+struct tenant_walk {
+    struct writer_job job;
+    const struct apply_context *context;
+    uint32_t tenant_no, next_no;
+    int64_t now;
+};
+
+/* true when there is more to do. */
+static bool apply_some(struct tenant_walk *w) {
+    struct fanout *f = w->context->fanout;
+    unsigned applied = 0, looked_at = 0;
+    for (; w->next_no <= fanout_upper(f); w->next_no++) {
+        const struct subscription *s = fanout_subscription(f, w->next_no);
+        if (applied == APPLY_A_STEP || looked_at++ == APPLY_LOOKED_AT)
+            return true;
+        if (!s || s->tenant_no != w->tenant_no)
+            continue;
+        apply_subscription(w->context, w->next_no, w->now);
+        applied++;
+    }
+    return false;
+}
+
+static int nothing_to_write(struct writer_job *job, struct store *s) {
+    (void)job;
+    (void)s;
+    return 0;
+}
+
+/* What is put in force is what was committed by then, so a failed commit of others does not matter. */
+static void apply_on(struct writer_job *job, int result) {
+    struct tenant_walk *w = (struct tenant_walk *)job;
+    (void)result;
+    if (apply_some(w))
+        writer_submit_internal(w->context->writer, job);
+    else
+        free(w);
+}
+
+void apply_tenant(const struct apply_context *c, uint32_t tenant_no, int64_t now) {
+    struct tenant_walk *w = calloc(1, sizeof *w);
+    if (!w) {
+        log_error("a changed tenant's subscriptions could not be put in force; restart to do so",
+                  log_int("tenant_no", tenant_no));
+        return;
+    }
+    *w = (struct tenant_walk){.job = {.run = nothing_to_write, .done = apply_on},
+                              .context = c,
+                              .tenant_no = tenant_no,
+                              .next_no = 1,
+                              .now = now};
+    apply_on(&w->job, 0);
+}
+
+/* ---- disabling ---- */
+
 /* The document with another status, as the store keeps it. */
 static int with_status(struct slice doc, const char *status, char **ret) {
     json_t *parsed = json_loadb(doc.p, doc.n, 0, NULL);
@@ -41,7 +99,7 @@ int disable_subscription(const struct apply_context *c, uint32_t subscription_no
     r = with_status(record.doc, subscription_status_name(SUBSCRIPTION_DISABLED), &doc);
     /* What matched at publish is delivered, or kept for the endpoint's return: pending jobs come first. */
     if (r == 0)
-        r = fanout_settle_jobs_for(c->fanout, c->store, subscription_no, now);
+        r = fanout_settle_jobs_for(c->fanout, c->store, subscription_no, now, &record.jobs_settled);
     if (r < 0)
         return r;
     record.status = SUBSCRIPTION_DISABLED;

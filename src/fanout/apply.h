@@ -3,9 +3,11 @@
 #pragma once
 
 #include "fanout/fanout.h"
+#include "store/writer.h"
 
 struct apply_context {
     struct store *store;
+    struct writer *writer;
     struct fanout *fanout;
     struct dispatch *dispatch;
     bool server_allow_http;
@@ -13,6 +15,14 @@ struct apply_context {
 
 /* Failure is logged; the change is in the store and takes effect at the next start at the latest. */
 void apply_subscription(const struct apply_context *c, uint32_t subscription_no, int64_t now);
+
+enum {
+    APPLY_A_STEP = 100,       /* subscriptions put in force at one go */
+    APPLY_LOOKED_AT = 100000, /* numbers passed over at one go */
+};
+/* The same for all subscriptions of a changed tenant, in steps between which the writer serves others; the
+ * first at once. */
+void apply_tenant(const struct apply_context *c, uint32_t tenant_no, int64_t now);
 
 /* Within a transaction: disables a subscription for its endpoint's sake: 1. 0 when it is disabled already;
  * -ENOENT when it is gone. Call apply_subscription after the commit. */

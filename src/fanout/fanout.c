@@ -11,12 +11,15 @@ enum {
     /* What a chunk may cost in looking at subscriptions and at values of the payload for their filters. */
     CHUNK_STEPS_MAX = 100000,
 };
+#define SEQ_NONE UINT64_MAX
 
 struct fanout {
     struct index *index;
     struct judge *judge;
     struct metrics *metrics;
     uint64_t last_served; /* event key of the job that had its turn last */
+    uint64_t last_seq;    /* at least the greatest seq of the jobs not done */
+    bool seq_known;       /* the store has been asked */
     bool has_jobs;
     struct lane_notice *notices;
     size_t notices_n, notices_cap;
@@ -49,6 +52,8 @@ void fanout_free(struct fanout *f) {
 }
 
 int fanout_put(struct fanout *f, struct subscription *s) {
+    if (s->jobs_settled > f->last_seq) /* numbers after these must be greater, whatever jobs are gone */
+        f->last_seq = s->jobs_settled;
     int r = judge_put(f->judge, s);
     return r < 0 ? r : index_put(f->index, s);
 }
@@ -131,10 +136,15 @@ static int insert(struct fanout *f, struct store *st, const struct new_delivery 
     return r;
 }
 
+/* What a subscription matches has changed since this job was accepted: it has had its part. */
+static bool has_had(const struct subscription *s, uint64_t seq) {
+    return s->jobs_settled && s->jobs_settled >= seq;
+}
+
 /* Makes deliveries for up to FANOUT_CHUNK subscriptions up to number `upper`; *cursor moves to the last one
- * looked at, or to `upper` when all are done. */
-static int expand_chunk(struct fanout *f, struct store *st, const struct event_record *e, int64_t now,
-                        uint32_t *cursor, uint32_t upper, uint32_t *deliveries) {
+ * looked at, or to `upper` when all are done. `seq` is the job's, SEQ_NONE for an event without one. */
+static int expand_chunk(struct fanout *f, struct store *st, const struct event_record *e, uint64_t seq,
+                        int64_t now, uint32_t *cursor, uint32_t upper, uint32_t *deliveries) {
     struct new_delivery chunk[FANOUT_CHUNK];
     size_t n = 0;
     uint64_t steps = 0;
@@ -148,7 +158,7 @@ static int expand_chunk(struct fanout *f, struct store *st, const struct event_r
         }
         if (n == FANOUT_CHUNK || steps >= CHUNK_STEPS_MAX)
             break;
-        int wanted = judge_wants(f->judge, s->no, e, &steps);
+        int wanted = has_had(s, seq) ? 0 : judge_wants(f->judge, s->no, e, &steps);
         if (wanted < 0)
             return wanted;
         if (wanted)
@@ -158,8 +168,23 @@ static int expand_chunk(struct fanout *f, struct store *st, const struct event_r
     return insert(f, st, chunk, n, deliveries);
 }
 
+static int know_seq(struct fanout *f, struct store *st) {
+    uint64_t stored = 0;
+    int r = f->seq_known ? 0 : store_last_job(st, &stored);
+    if (r < 0)
+        return r;
+    f->seq_known = true;
+    if (stored > f->last_seq)
+        f->last_seq = stored;
+    return 0;
+}
+
 static int start_job(struct fanout *f, struct store *st, struct event_record *e, uint32_t cursor) {
+    int r = know_seq(f, st);
+    if (r < 0)
+        return r;
     struct fanout_job job = {.event_key = e->id.key,
+                             .seq = ++f->last_seq,
                              .tenant_no = e->tenant_no,
                              .cursor = cursor,
                              .upper = index_upper(f->index),
@@ -187,7 +212,7 @@ int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uin
         (event_type_reserved(e->type) ? FANOUT_RAISED_INLINE_MAX : FANOUT_INLINE_MAX))
         return start_job(f, st, e, 0);
     uint32_t cursor = 0, upper = index_upper(f->index);
-    int r = expand_chunk(f, st, e, now, &cursor, upper, &e->deliveries);
+    int r = expand_chunk(f, st, e, SEQ_NONE, now, &cursor, upper, &e->deliveries);
     /* A chunk has room for all of them, but their filters may cost too much for one transaction. */
     return r < 0 || cursor == upper ? r : start_job(f, st, e, cursor);
 }
@@ -208,7 +233,7 @@ static int advance(struct fanout *f, struct store *st, struct fanout_job *job, i
     int r = store_get_event(st, job->event_key, &e);
     if (r < 0)
         return r;
-    r = expand_chunk(f, st, &e, now, &job->cursor, job->upper, &job->deliveries);
+    r = expand_chunk(f, st, &e, job->seq, now, &job->cursor, job->upper, &job->deliveries);
     if (r < 0)
         return r;
     job->state = job->cursor >= job->upper ? FANOUT_DONE : FANOUT_EXPANDING;
@@ -254,7 +279,7 @@ static int expand_for_one(struct fanout *f, struct store *st, struct fanout_job 
     struct event_record e;
     int r = store_get_event(st, job->event_key, &e);
     if (r == 0)
-        r = wants(f, s, &e);
+        r = has_had(s, job->seq) ? 0 : wants(f, s, &e);
     if (r <= 0)
         return r;
     struct new_delivery d = delivery_for(&e, s, false, now);
@@ -262,14 +287,19 @@ static int expand_for_one(struct fanout *f, struct store *st, struct fanout_job 
     return r < 0 ? r : store_update_job(st, job);
 }
 
-int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscription_no, int64_t now) {
+int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscription_no, int64_t now,
+                           uint64_t *ret_settled) {
+    int r = know_seq(f, st);
+    if (r < 0)
+        return r;
+    *ret_settled = f->last_seq;
     struct subscription *s = index_get(f->index, subscription_no);
     if (!s || (s->status != SUBSCRIPTION_ACTIVE && s->status != SUBSCRIPTION_PAUSED))
         return 0;
     struct fanout_job jobs[JOBS_A_LOOK];
     size_t n = JOBS_A_LOOK;
     for (uint64_t after = 0; n == JOBS_A_LOOK;) {
-        int r = store_list_jobs(st, after, jobs, JOBS_A_LOOK, &n);
+        r = store_list_jobs(st, after, jobs, JOBS_A_LOOK, &n);
         for (size_t i = 0; r == 0 && i < n; i++) {
             after = jobs[i].event_key;
             if (jobs[i].tenant_no == s->tenant_no && jobs[i].cursor < s->no && s->no <= jobs[i].upper)

@@ -34,9 +34,10 @@ uint32_t fanout_upper(const struct fanout *f);
 int fanout_wants(struct fanout *f, uint32_t subscription_no, const struct event_record *e) MUST_USE;
 
 /* Call before a subscription's matching changes (types, filter, status, deletion), in the same transaction:
- * pending jobs are expanded for it alone, so that what matched at publish is delivered. */
-int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscription_no,
-                           int64_t now) MUST_USE;
+ * pending jobs are expanded for it alone, so that what matched at publish is delivered. *ret_settled becomes
+ * its jobs_settled: what it matches afterwards takes no part in these jobs. */
+int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscription_no, int64_t now,
+                           uint64_t *ret_settled) MUST_USE;
 
 /* In the event's transaction, before store_insert_events: makes its deliveries, or its job when they are many
  * (sets e->deliveries and e->has_job). only_subscription != 0: a test, to that subscription alone. */

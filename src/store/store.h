@@ -75,13 +75,13 @@ struct subscription_record {
     struct slice doc; /* what subscription_parse returned, "status" included */
     int64_t created_at, updated_at, resumed_at;
     int64_t failing_since; /* first of an unbroken run of failures; 0 when the last attempt succeeded */
-    int64_t
-        raised_since; /* failing_since as the tenant was told of it; 0: nothing is told, or it recovered */
+    uint64_t jobs_settled; /* fan-out jobs up to this number have given it its part already */
+    int64_t raised_since;  /* failing_since as the tenant was told of it, until it is told of the end */
 };
 /* Assigns the number. */
 int store_insert_subscription(struct store *s, const struct subscription_record *r,
                               uint32_t *ret_no) MUST_USE;
-/* Writes status, disabled_reason, doc, updated_at, resumed_at. -ENOENT. */
+/* Writes status, disabled_reason, doc, updated_at, resumed_at, jobs_settled. -ENOENT. */
 int store_update_subscription(struct store *s, const struct subscription_record *r) MUST_USE;
 int store_set_health(struct store *s, uint32_t subscription_no, int64_t failing_since,
                      int64_t raised_since) MUST_USE;
@@ -196,12 +196,15 @@ struct fanout_job {
     uint32_t cursor, upper;
     uint32_t deliveries; /* made so far */
     enum fanout_state state;
+    uint64_t seq; /* ascends as they are accepted, which their keys need not */
 };
 int store_insert_job(struct store *s, const struct fanout_job *j) MUST_USE;
 int store_update_job(struct store *s, const struct fanout_job *j) MUST_USE;
 /* Jobs not done, oldest first, after `after_key`; up to max. */
 int store_list_jobs(struct store *s, uint64_t after_key, struct fanout_job *ret, size_t max,
                     size_t *ret_n) MUST_USE;
+/* The greatest seq of the jobs not done, 0: none. */
+int store_last_job(struct store *s, uint64_t *ret) MUST_USE;
 /* What expanding needs of an event. -ENOENT. Slices live until the next call. */
 int store_get_event(struct store *s, uint64_t event_key, struct event_record *ret) MUST_USE;
 

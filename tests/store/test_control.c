@@ -175,7 +175,7 @@ static int check_subscription(void *arg, const struct subscription_record *row) 
     assert_true(slice_eq(row->doc, want->doc));
     assert_true(row->created_at == want->created_at && row->updated_at == want->updated_at);
     assert_true(row->resumed_at == want->resumed_at && row->failing_since == want->failing_since);
-    assert_true(row->raised_since == want->raised_since);
+    assert_true(row->raised_since == want->raised_since && row->jobs_settled == want->jobs_settled);
     return 0;
 }
 
@@ -197,6 +197,7 @@ static void test_subscription_is_kept_and_changed(void **state) {
     r.doc = SLICE_LIT("{\"a\":2}");
     r.updated_at = f->now + 5;
     r.resumed_at = f->now + 4;
+    r.jobs_settled = 7;
     r.failing_since = f->now + 3;
     r.raised_since = f->now + 2;
     struct subscription_record got;

@@ -1,4 +1,5 @@
-/* Operational events, published through the real fan-out into a real store. */
+/* What the system itself brings into the fan-out: changes of who takes part in a job, and operational events.
+ */
 #include "fixture.h"
 
 #include <stdlib.h>
@@ -30,9 +31,9 @@ static void end_stage(struct stage *g) {
     metrics_free(g->metrics);
 }
 
-/* A subscription of the stage's tenant for events of this type; NULL: for all. */
-static uint32_t subscribe(struct stage *g, const char *type) {
-    uint32_t no = make_subscription(g->f, g->tenant);
+/* Puts a snapshot in force, as a change that was committed does. */
+static void put_in_force(struct stage *g, uint32_t no, const char *type, enum subscription_status status,
+                         uint64_t jobs_settled) {
     json_t *doc = json_pack("{s:s, s:[]}", "url", "https://example.com/", "event_types");
     assert_non_null(doc);
     if (type)
@@ -43,10 +44,27 @@ static uint32_t subscribe(struct stage *g, const char *type) {
     s->no = no;
     s->tenant_no = g->tenant;
     s->id = next_id(g->f, g->f->now);
+    s->status = status;
+    s->jobs_settled = jobs_settled;
     snprintf(s->tenant_id, sizeof s->tenant_id, "acme");
     assert_int_equal(fanout_put(g->fanout, s), 0);
     subscription_unref(s);
+}
+
+/* A subscription of the stage's tenant for events of this type; NULL: for all. */
+static uint32_t subscribe(struct stage *g, const char *type) {
+    uint32_t no = make_subscription(g->f, g->tenant);
+    put_in_force(g, no, type, SUBSCRIPTION_ACTIVE, 0);
     return no;
+}
+
+/* The same with another type or status, as a PATCH does it. */
+static void change(struct stage *g, uint32_t no, const char *type, enum subscription_status status) {
+    uint64_t settled = 0;
+    begin(g->f);
+    assert_int_equal(fanout_settle_jobs_for(g->fanout, g->f->store, no, g->f->now, &settled), 0);
+    commit(g->f);
+    put_in_force(g, no, type, status, settled);
 }
 
 /* A delivery of an event of this type to `no`, in the DLQ. */
@@ -93,6 +111,93 @@ static size_t deliveries_to(struct stage *g, uint32_t no) {
     free(d);
     return n;
 }
+
+static void expand_all(struct stage *g) {
+    bool more = true;
+    while (more) {
+        begin(g->f);
+        assert_int_equal(fanout_expand(g->fanout, g->f->store, g->f->now, &more), 0);
+        commit(g->f);
+    }
+}
+
+/* ---- who takes part in a job ---- */
+
+/* Of a type for which few subscriptions are many. */
+static struct id accept_event(struct stage *g, const char *type) {
+    struct event_record e = {.id = next_id(g->f, g->f->now),
+                             .tenant_no = g->tenant,
+                             .type = slice_of(type),
+                             .schema_version = SLICE_LIT("1"),
+                             .body = SLICE_LIT("{\"data\":7}"),
+                             .data_size = 1};
+    begin(g->f);
+    assert_int_equal(fanout_event(g->fanout, g->f->store, &e, 0, g->f->now), 0);
+    assert_int_equal(store_insert_events(g->f->store, &e, 1), 0);
+    commit(g->f);
+    return e.id;
+}
+
+static void subscribe_many(struct stage *g, const char *type) {
+    for (int i = 0; i <= FANOUT_RAISED_INLINE_MAX; i++)
+        subscribe(g, type);
+}
+
+static void test_what_matches_later_takes_no_part(void **state) {
+    struct stage g;
+    begin_stage(&g, *state);
+    subscribe_many(&g, "posthorn.a.*");
+    uint32_t widened = subscribe(&g, "posthorn.b"), enabled = subscribe(&g, "posthorn.a.*"),
+             last = subscribe(&g, "posthorn.a.*");
+    put_in_force(&g, enabled, "posthorn.a.*", SUBSCRIPTION_DISABLED, 0);
+    accept_event(&g, "posthorn.a.x");
+    change(&g, widened, "posthorn.*", SUBSCRIPTION_ACTIVE);
+    change(&g, enabled, "posthorn.a.*", SUBSCRIPTION_ACTIVE);
+    expand_all(&g);
+    assert_int_equal(deliveries_to(&g, widened), 0);
+    assert_int_equal(deliveries_to(&g, enabled), 0);
+    assert_int_equal(deliveries_to(&g, last), 1);
+    accept_event(&g, "posthorn.a.x");
+    expand_all(&g);
+    assert_int_equal(deliveries_to(&g, widened), 1);
+    assert_int_equal(deliveries_to(&g, enabled), 1);
+    assert_int_equal(deliveries_to(&g, last), 2);
+    end_stage(&g);
+}
+
+static void test_what_matched_takes_its_part_once(void **state) {
+    struct stage g;
+    begin_stage(&g, *state);
+    subscribe_many(&g, "posthorn.a.*");
+    uint32_t widened = subscribe(&g, "posthorn.a.*"), narrowed = subscribe(&g, "posthorn.a.*"),
+             off_and_on = subscribe(&g, "posthorn.a.*");
+    accept_event(&g, "posthorn.a.x");
+    change(&g, widened, "posthorn.*", SUBSCRIPTION_ACTIVE);
+    change(&g, narrowed, "posthorn.b", SUBSCRIPTION_ACTIVE);
+    change(&g, off_and_on, "posthorn.a.*", SUBSCRIPTION_DISABLED);
+    change(&g, off_and_on, "posthorn.a.*", SUBSCRIPTION_ACTIVE);
+    change(&g, narrowed, "posthorn.*", SUBSCRIPTION_ACTIVE);
+    expand_all(&g);
+    assert_int_equal(deliveries_to(&g, widened), 1);
+    assert_int_equal(deliveries_to(&g, narrowed), 1);
+    assert_int_equal(deliveries_to(&g, off_and_on), 1);
+    end_stage(&g);
+}
+
+/* The jobs are gone, what was noted of them is not: later ones go on from there. */
+static void test_jobs_are_numbered_on_after_a_restart(void **state) {
+    struct stage g;
+    begin_stage(&g, *state);
+    subscribe_many(&g, "posthorn.a.*");
+    uint32_t sub = make_subscription(g.f, g.tenant);
+    put_in_force(&g, sub, "posthorn.a.*", SUBSCRIPTION_ACTIVE, 1000000);
+    accept_event(&g, "posthorn.a.x");
+    expand_all(&g);
+    assert_int_equal(deliveries_to(&g, sub), 1);
+    end_stage(&g);
+}
+
+/* ---- operational events ---- */
 
 static void test_who_asks_by_name_is_told(void **state) {
     struct stage g;
@@ -184,18 +289,16 @@ static void test_many_who_ask_become_a_job(void **state) {
     assert_int_equal(raise_operational(&g.raiser, g.f->store, &e), 0);
     commit(g.f);
     assert_int_equal(deliveries_to(&g, last), 0);
-    bool more = true;
-    while (more) {
-        begin(g.f);
-        assert_int_equal(fanout_expand(g.fanout, g.f->store, g.f->now, &more), 0);
-        commit(g.f);
-    }
+    expand_all(&g);
     assert_int_equal(deliveries_to(&g, last), 1);
     end_stage(&g);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        STORE_TEST(test_what_matches_later_takes_no_part),
+        STORE_TEST(test_what_matched_takes_its_part_once),
+        STORE_TEST(test_jobs_are_numbered_on_after_a_restart),
         STORE_TEST(test_who_asks_by_name_is_told),
         STORE_TEST(test_nobody_asks_nothing_is_written),
         STORE_TEST(test_a_rollback_takes_the_event_along),

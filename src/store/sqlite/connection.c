@@ -184,6 +184,7 @@ void read_subscription_columns(sqlite3_stmt *st, struct subscription_record *ret
         .resumed_at = column_int(st, 9),
         .failing_since = column_int(st, 10),
         .raised_since = column_int(st, 11),
+        .jobs_settled = (uint64_t)column_int(st, 12),
     };
 }
 

@@ -144,14 +144,26 @@ int store_insert_deliveries(struct store *s, const struct new_delivery *d, size_
 int store_insert_job(struct store *s, const struct fanout_job *j) {
     sqlite3_stmt *st =
         connection_prepare(&s->writer, "INSERT INTO fanout_jobs (event, tenant, cursor, upper, deliveries,"
-                                       " state) VALUES (?,?,?,?,?,?)");
+                                       " state, seq) VALUES (?,?,?,?,?,?,?)");
     bind_int(st, 1, (int64_t)j->event_key);
     bind_int(st, 2, j->tenant_no);
     bind_int(st, 3, j->cursor);
     bind_int(st, 4, j->upper);
     bind_int(st, 5, j->deliveries);
     bind_int(st, 6, j->state);
+    bind_int(st, 7, (int64_t)j->seq);
     return statement_run(&s->writer, st);
+}
+
+int store_last_job(struct store *s, uint64_t *ret) {
+    sqlite3_stmt *st =
+        connection_prepare(&s->writer, "SELECT coalesce(max(seq), 0) FROM fanout_jobs WHERE state<>2");
+    int r = statement_next(&s->writer, st);
+    if (r <= 0)
+        return r < 0 ? r : -EIO;
+    *ret = (uint64_t)column_int(st, 0);
+    statement_done(st);
+    return 0;
 }
 
 int store_update_job(struct store *s, const struct fanout_job *j) {
@@ -166,7 +178,7 @@ int store_update_job(struct store *s, const struct fanout_job *j) {
 
 int store_list_jobs(struct store *s, uint64_t after_key, struct fanout_job *ret, size_t max, size_t *ret_n) {
     sqlite3_stmt *st = connection_prepare(
-        &s->writer, "SELECT event, tenant, cursor, upper, deliveries, state FROM fanout_jobs"
+        &s->writer, "SELECT event, tenant, cursor, upper, deliveries, state, seq FROM fanout_jobs"
                     " WHERE state<>2 AND event>? ORDER BY event LIMIT ?");
     bind_int(st, 1, (int64_t)after_key);
     bind_int(st, 2, (int64_t)max);
@@ -180,6 +192,7 @@ int store_list_jobs(struct store *s, uint64_t after_key, struct fanout_job *ret,
             .upper = (uint32_t)column_int(st, 3),
             .deliveries = (uint32_t)column_int(st, 4),
             .state = (enum fanout_state)column_int(st, 5),
+            .seq = (uint64_t)column_int(st, 6),
         };
     }
     if (r < 0)
