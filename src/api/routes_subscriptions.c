@@ -361,6 +361,9 @@ static int write_change(struct request *r, struct store *s, struct subscription_
                     differs(stored, doc, "status")
                 ? fanout_settle_jobs_for(r->o->fanout, s, p->no, r->now, &record->jobs_settled)
                 : 0;
+    /* What waits moves to its new lane keys first: the lane holds until then. */
+    if (differs(stored, doc, "ordering"))
+        record->relane = control_new_id(r).key;
     if (e == 0)
         e = store_update_subscription(s, record);
     if (e == 0 && p->enabled)

@@ -93,7 +93,13 @@ static int raise_event(void *arg, struct store *store, const struct operational_
     return raise_operational(&s->raiser, store, e);
 }
 
-static void disabled(void *arg, uint32_t no) {
+static bool holds(void *arg, uint32_t no) {
+    struct server *s = arg;
+    const struct subscription *sub = fanout_subscription(s->fanout, no);
+    return sub && sub->relane;
+}
+
+static void changed(void *arg, uint32_t no) {
     struct server *s = arg;
     apply_subscription(&s->apply, no, clock_now_ms());
 }
@@ -270,7 +276,8 @@ static int start_dispatch(struct server *s) {
         .worker_name = s->worker_name,
         .user_agent = "posthorn/" POSTHORN_VERSION,
         .disable = disable,
-        .disabled = disabled,
+        .changed = changed,
+        .holds = holds,
         .raise = raise_event,
         .arg = s,
     };

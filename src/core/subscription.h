@@ -53,6 +53,7 @@ struct subscription {
     int64_t resumed_at;    /* Unix ms of the last end of a pause, 0 when never paused */
     int64_t failing_since; /* its health as the store knew it: a new lane takes it up from there */
     int64_t raised_since;
+    uint64_t relane;          /* not 0: open deliveries have yet to follow this change of ordering */
     uint64_t jobs_settled;    /* fan-out jobs up to this number are none of its any more */
     struct tls_material *tls; /* or NULL */
     struct signing_key *keys; /* newest first */

@@ -51,6 +51,7 @@ struct delivery_loop {
     unsigned idle_n;
     size_t attempts_open; /* started and not yet settled */
 
+    uint64_t relane_walked; /* the change that turn->relane_cursor is of */
     struct removal *removals;
     bool stopping; /* claims nothing more */
     bool ending;   /* ends when nothing is in flight */
@@ -220,10 +221,12 @@ static int run_turn(struct writer_job *job, struct store *s) {
 static void turn_committed(struct writer_job *job, int result) {
     struct delivery_loop *d = (struct delivery_loop *)((char *)job - offsetof(struct delivery_loop, job));
     d->turn->result = result;
+    if (result == 0 && d->turn->relaned)
+        d->o.changed(d->o.arg, d->turn->relane.subscription_no);
     if (result == 0 && d->turn->disabled_any)
         for (size_t i = 0; i < d->turn->settlements_n; i++)
             if (d->turn->health[i].disable)
-                d->o.disabled(d->o.arg, d->turn->settlements[i].subscription_no);
+                d->o.changed(d->o.arg, d->turn->settlements[i].subscription_no);
     loop_post(d->loop, &d->turn_done);
 }
 
@@ -271,6 +274,7 @@ static void turn_failed(struct delivery_loop *d, int64_t now) {
         if (lanes_claimed(d->lanes, &t->claims[i], true, now))
             sending_stopped(d, t->claims[i].subscription_no);
     expire_on(d, 0, now);
+    d->relane_walked = 0; /* what the walk has moved was rolled back */
     d->no_turn_before = now + TURN_RETRY_MS;
 }
 
@@ -285,6 +289,10 @@ static void turn_succeeded(struct delivery_loop *d, int64_t now) {
     for (size_t i = 0; i < t->expired_n; i++)
         metrics_delivery_closed(d->o.metrics, DELIVERY_DLQ, REASON_WINDOW_EXPIRED);
     expire_on(d, t->expiries_done, now);
+    if (t->relaned) {
+        lanes_relaned(d->lanes, &t->relane);
+        lanes_due(d->lanes, t->relane.subscription_no, now, now);
+    }
     if (t->closing)
         closing_progressed(d, t->closing, t->closed);
     for (size_t i = 0; i < t->tasks_n; i++)
@@ -316,13 +324,24 @@ static void take_settlements(struct delivery_loop *d) {
     }
 }
 
+/* A walk that another change, or another lane, has overtaken is begun again. */
+static void choose_relane(struct delivery_loop *d) {
+    struct lane_relane next = lanes_next_relane(d->lanes);
+    if (next.relane != d->relane_walked)
+        d->turn->relane_cursor = (struct relane_cursor){0};
+    d->relane_walked = next.relane;
+    d->turn->relane = next;
+}
+
 static void fill_turn(struct delivery_loop *d, int64_t now) {
     struct turn *t = d->turn;
     take_settlements(d);
     t->closing = next_closing(d);
     t->claims_n = t->expiries_n = 0;
+    t->relane.subscription_no = 0;
     if (d->stopping)
         return;
+    choose_relane(d);
     t->claims_n = lanes_plan(d->lanes, now, t->claims, TURN_CLAIMS_MAX, TURN_TASKS_MAX);
     t->expiries_n = lanes_expiries(d->lanes, now, t->expiries, TURN_EXPIRIES_MAX);
 }

@@ -18,7 +18,7 @@ static unsigned loop_of(const struct dispatch *d, uint32_t subscription_no) {
 }
 
 int dispatch_start(const struct dispatch_options *o, struct dispatch **ret) {
-    CHECK(o->loops >= 1 && o->loops <= LOOPS_MAX && o->disable && o->disabled && o->raise);
+    CHECK(o->loops >= 1 && o->loops <= LOOPS_MAX && o->disable && o->changed && o->holds && o->raise);
     struct dispatch *d = calloc(1, sizeof *d);
     if (!d)
         return -ENOMEM;

@@ -29,7 +29,9 @@ struct dispatch_options {
      * when it was disabled already, -ENOENT when it is gone. Then, after the commit, on the writer's thread:
      * its snapshot has changed. */
     int (*disable)(void *arg, struct store *s, uint32_t subscription_no, const char *reason, int64_t now);
-    void (*disabled)(void *arg, uint32_t subscription_no);
+    void (*changed)(void *arg, uint32_t subscription_no);
+    /* On the writer's thread: whether the lane must not claim, for its ordering has changed. */
+    bool (*holds)(void *arg, uint32_t subscription_no);
     /* Publishes an operational event, within the transaction of what it tells. */
     int (*raise)(void *arg, struct store *s, const struct operational_event *e);
     void *arg;

@@ -23,8 +23,10 @@ struct lane {
     uint32_t no;
     struct subscription *subscription;
     struct lane_group *group;
-    struct lane *prev, *next; /* in the group's queue, while `queued` */
-    struct heap_node wake;    /* when waiting alone can make it sendable */
+    struct lane *prev, *next;               /* in the group's queue, while `queued` */
+    struct lane *relane_prev, *relane_next; /* in the list of those that hold for a change of ordering */
+    uint64_t relaned;                       /* the change that the store has followed, the snapshot not yet */
+    struct heap_node wake;                  /* when waiting alone can make it sendable */
     struct heap_node expiry;
     int64_t next_due_at;   /* of what the store holds, INT64_MAX when nothing waits */
     int64_t rest_until;    /* backpressure, or a claim that failed */
@@ -33,7 +35,7 @@ struct lane {
     uint32_t in_flight;
     uint32_t claiming;  /* places reserved by the claim under way, 0 when there is none */
     uint8_t waiting_on; /* enum lane_wait */
-    bool queued, removed, failing_noted;
+    bool queued, removed, failing_noted, relaning;
     struct concurrency concurrency;
     struct bucket bucket;
     struct breaker breaker;

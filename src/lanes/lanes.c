@@ -1,6 +1,7 @@
 #include "lanes/lanes.h"
 
 #include <errno.h>
+#include <utlist.h>
 
 #include "lanes/lane.h"
 #include "lanes/tenant_budget.h"
@@ -23,6 +24,7 @@ struct lanes {
     struct lane_group *groups; /* keyed by tenant and tier */
     struct fair_queue ready;
     struct heap wakes, expiries;
+    struct lane *relanes;
     uint32_t in_flight[TIERS]; /* claims under way included */
 };
 
@@ -107,6 +109,8 @@ static struct allowance allowance_of(struct lane *l, int64_t now) {
         return wait_until(LANE_WAIT_NONE, INT64_MAX);
     if (s->status != SUBSCRIPTION_ACTIVE)
         return wait_until(s->status == SUBSCRIPTION_PAUSED ? LANE_WAIT_PAUSED : LANE_WAIT_NONE, INT64_MAX);
+    if (s->relane)
+        return wait_until(LANE_WAIT_ORDERING, INT64_MAX);
     if (l->next_due_at > now)
         return wait_until(LANE_WAIT_NONE, l->next_due_at);
     if (l->rest_until > now)
@@ -170,8 +174,18 @@ static void refresh(struct lanes *ls, struct lane *l, int64_t now) {
 
 /* ---- lanes come and go ---- */
 
+/* Whether the lane holds for a change of its ordering. */
+static void set_relaning(struct lanes *ls, struct lane *l, bool relaning) {
+    if (relaning && !l->relaning)
+        DL_APPEND2(ls->relanes, l, relane_prev, relane_next);
+    if (!relaning && l->relaning)
+        DL_DELETE2(ls->relanes, l, relane_prev, relane_next);
+    l->relaning = relaning;
+}
+
 static void free_lane(struct lanes *ls, struct lane *l) {
     CHECK(l->in_flight == 0 && l->claiming == 0);
+    set_relaning(ls, l, false);
     fair_remove(&ls->ready, l);
     heap_remove(&ls->wakes, &l->wake);
     heap_remove(&ls->expiries, &l->expiry);
@@ -264,6 +278,7 @@ int lanes_put(struct lanes *ls, struct subscription *s, int64_t now) {
     l->subscription = subscription_ref(s);
     subscription_unref(before);
     l->removed = false;
+    set_relaning(ls, l, s->relane && s->relane != l->relaned);
     refresh(ls, l, now);
     return 0;
 }
@@ -543,10 +558,33 @@ void lanes_expire_on(struct lanes *ls, uint32_t no, int64_t now) {
         CHECK(heap_set(&ls->expiries, &l->expiry, now) == 0);
 }
 
+static struct lane *relane_ready(const struct lanes *ls) {
+    struct lane *l;
+    DL_FOREACH2(ls->relanes, l, relane_next)
+    if (!l->in_flight && !l->claiming && !l->removed)
+        return l;
+    return NULL;
+}
+
+struct lane_relane lanes_next_relane(struct lanes *ls) {
+    const struct lane *l = relane_ready(ls);
+    if (!l)
+        return (struct lane_relane){0};
+    return (struct lane_relane){l->no, l->subscription->ordering, l->subscription->relane};
+}
+
+void lanes_relaned(struct lanes *ls, const struct lane_relane *r) {
+    struct lane *l = find(ls, r->subscription_no);
+    if (!l || l->subscription->relane != r->relane)
+        return;
+    l->relaned = r->relane;
+    set_relaning(ls, l, false);
+}
+
 int64_t lanes_next_wake(struct lanes *ls, int64_t now) {
     bool allowed[TIERS];
     tiers_with_room(ls, allowed);
-    if (fair_has(&ls->ready, allowed))
+    if (fair_has(&ls->ready, allowed) || relane_ready(ls))
         return now;
     struct heap_node *wake = heap_top(&ls->wakes), *expiry = heap_top(&ls->expiries);
     int64_t at = wake ? wake->key : INT64_MAX;

@@ -87,6 +87,17 @@ size_t lanes_expiries(struct lanes *ls, int64_t now, struct lane_expiry *ret, si
 /* There may be more of that lane to look through: it comes up again at once. */
 void lanes_expire_on(struct lanes *ls, uint32_t no, int64_t now);
 
+/* A lane that holds because its ordering has changed, and of which nothing is under way any more: its open
+ * deliveries may be given their new lane keys. The same one comes up until it is done. */
+struct lane_relane {
+    uint32_t subscription_no; /* 0: there is none */
+    enum subscription_ordering ordering;
+    uint64_t relane; /* the change's number */
+};
+struct lane_relane lanes_next_relane(struct lanes *ls);
+/* They have followed: the lane goes on when its snapshot says so, too. */
+void lanes_relaned(struct lanes *ls, const struct lane_relane *r);
+
 /* When lanes_plan or lanes_expiries has something to say again, Unix ms: now when it has at once, INT64_MAX
  * when only a call of the others can change that. */
 int64_t lanes_next_wake(struct lanes *ls, int64_t now);

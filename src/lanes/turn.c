@@ -100,6 +100,25 @@ static int close_deleted(struct turn *t, struct store *s) {
     return r == -ENOENT ? store_close_deleted(s, t->closing, t->now, TURN_CLOSE_A_STEP, &t->closed) : r;
 }
 
+/* A change of ordering may have been committed that the lane has not heard of: then nothing is claimed. */
+static void hold_claims(struct turn *t, const struct dispatch_options *o) {
+    for (size_t i = 0; i < t->claims_n; i++)
+        t->claims[i].held = o->holds(o->arg, t->claims[i].subscription_no);
+}
+
+static int relane(struct turn *t, struct store *s) {
+    t->relaned = false;
+    if (!t->relane.subscription_no)
+        return 0;
+    bool done = false;
+    int r = store_relane(s, t->relane.subscription_no, t->relane.ordering, &t->relane_cursor,
+                         TURN_RELANE_A_STEP, &done);
+    if (r == 0 && done)
+        r = store_set_relaned(s, t->relane.subscription_no, t->relane.relane);
+    t->relaned = r > 0;
+    return r < 0 ? r : 0;
+}
+
 int turn_run(struct turn *t, struct store *s, int64_t now, const struct dispatch_options *o) {
     t->now = now;
     t->tasks_n = t->expired_n = t->expiries_done = 0;
@@ -107,6 +126,9 @@ int turn_run(struct turn *t, struct store *s, int64_t now, const struct dispatch
     int r = store_settle(s, t->settlements, t->settlements_n);
     if (r == 0)
         r = note_consequences(t, s, o);
+    hold_claims(t, o);
+    if (r == 0)
+        r = relane(t, s);
     if (r == 0)
         r = store_claim(s, t->claims, t->claims_n, now, t->tasks, TURN_TASKS_MAX, &t->tasks_n, t->expired,
                         TURN_EXPIRED_MAX, &t->expired_n);

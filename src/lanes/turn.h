@@ -12,6 +12,7 @@ enum {
     TURN_EXPIRED_MAX = 512,
     TURN_EXPIRIES_MAX = 16,
     TURN_CLOSE_A_STEP = 500,
+    TURN_RELANE_A_STEP = 500,
 };
 
 struct turn {
@@ -23,6 +24,8 @@ struct turn {
     size_t claims_n;
     struct lane_expiry expiries[TURN_EXPIRIES_MAX];
     size_t expiries_n;
+    struct lane_relane relane; /* whose open deliveries move to other lane keys */
+    struct relane_cursor relane_cursor;
     uint32_t closing; /* a deleted subscription whose waiting deliveries go to the DLQ, 0: none */
     /* answered */
     struct task tasks[TURN_TASKS_MAX];
@@ -33,11 +36,12 @@ struct turn {
     unsigned closed;      /* deliveries of `closing` */
     int64_t now;          /* when it ran, Unix ms */
     bool disabled_any;
+    bool relaned; /* all of them have */
     int result;
 };
 
 static inline bool turn_is_empty(const struct turn *t) {
-    return !t->settlements_n && !t->claims_n && !t->expiries_n && !t->closing;
+    return !t->settlements_n && !t->claims_n && !t->expiries_n && !t->closing && !t->relane.subscription_no;
 }
 
 /* Runs it within a transaction. */

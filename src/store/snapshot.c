@@ -27,6 +27,7 @@ static int read_row(const struct subscription_record *r, struct subscription **r
     s->status = r->status;
     s->resumed_at = r->resumed_at;
     s->jobs_settled = r->jobs_settled;
+    s->relane = r->relane;
     s->failing_since = r->failing_since;
     s->raised_since = r->raised_since;
     *ret = s;

@@ -76,12 +76,13 @@ struct subscription_record {
     int64_t created_at, updated_at, resumed_at;
     int64_t failing_since; /* first of an unbroken run of failures; 0 when the last attempt succeeded */
     uint64_t jobs_settled; /* fan-out jobs up to this number have given it its part already */
-    int64_t raised_since;  /* failing_since as the tenant was told of it, until it is told of the end */
+    uint64_t relane; /* number of a change of its ordering that open deliveries have yet to follow, 0: none */
+    int64_t raised_since; /* failing_since as the tenant was told of it, until it is told of the end */
 };
 /* Assigns the number. */
 int store_insert_subscription(struct store *s, const struct subscription_record *r,
                               uint32_t *ret_no) MUST_USE;
-/* Writes status, disabled_reason, doc, updated_at, resumed_at, jobs_settled. -ENOENT. */
+/* Writes status, disabled_reason, doc, updated_at, resumed_at, jobs_settled, relane. -ENOENT. */
 int store_update_subscription(struct store *s, const struct subscription_record *r) MUST_USE;
 int store_set_health(struct store *s, uint32_t subscription_no, int64_t failing_since,
                      int64_t raised_since) MUST_USE;
@@ -218,6 +219,7 @@ struct lane_claim {
     int64_t resumed_at;
     int64_t lease_ms; /* from now */
     uint32_t probe;   /* the mark that its tasks are given, 0: none */
+    bool held;        /* nothing is claimed, whatever is due */
     /* results */
     uint32_t claimed, expired;
     int64_t next_due_at; /* of what is left in the lane, INT64_MAX when nothing waits */
@@ -260,6 +262,18 @@ struct lane_expiry {
 /* Moves up to `limit` of them to the DLQ. *ret_n below limit: none is left. */
 int store_expire(struct store *s, const struct lane_expiry *lane, int64_t now, struct expired_task *ret,
                  size_t limit, size_t *ret_n) MUST_USE;
+
+/* Gives a lane's open deliveries the lane keys of a changed ordering, about `limit` at a time, from the
+ * cursor on (zero-initialised; begun again it does no harm). Nothing of the lane may be claimed, or be under
+ * way, until it is *ret_done. */
+struct relane_cursor {
+    int walk; /* private */
+    int64_t first, second, event;
+};
+int store_relane(struct store *s, uint32_t subscription_no, enum subscription_ordering ordering,
+                 struct relane_cursor *cursor, unsigned limit, bool *ret_done) MUST_USE;
+/* They have followed the change of this number: 1. 0 when another change has come since. */
+int store_set_relaned(struct store *s, uint32_t subscription_no, uint64_t relane) MUST_USE;
 
 /* Lanes that have waiting deliveries, ascending after `after_no`, with their earliest due time. */
 struct lane_due {

@@ -185,6 +185,7 @@ void read_subscription_columns(sqlite3_stmt *st, struct subscription_record *ret
         .failing_since = column_int(st, 10),
         .raised_since = column_int(st, 11),
         .jobs_settled = (uint64_t)column_int(st, 12),
+        .relane = (uint64_t)column_int(st, 13),
     };
 }
 

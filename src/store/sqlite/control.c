@@ -111,14 +111,15 @@ int store_update_subscription(struct store *s, const struct subscription_record 
     CHECK(r->status != SUBSCRIPTION_DELETED);
     sqlite3_stmt *st = connection_prepare(
         &s->writer, "UPDATE subscriptions SET status=?, disabled_reason=?, doc=?, updated_at=?, resumed_at=?,"
-                    " jobs_settled=? WHERE no=? AND status<>3");
+                    " jobs_settled=?, relane=? WHERE no=? AND status<>3");
     bind_int(st, 1, r->status);
     bind_text(st, 2, r->disabled_reason);
     bind_text(st, 3, r->doc);
     bind_int(st, 4, r->updated_at);
     bind_time(st, 5, r->resumed_at);
     bind_time(st, 6, (int64_t)r->jobs_settled);
-    bind_int(st, 7, r->no);
+    bind_time(st, 7, (int64_t)r->relane);
+    bind_int(st, 8, r->no);
     return run_for(&s->writer, st, -ENOENT);
 }
 

@@ -268,7 +268,8 @@ static int claim_round(struct claiming *k, struct lane_claim *lane, bool *ret_ag
 
 static int claim_lane(struct claiming *k, struct lane_claim *lane) {
     lane->claimed = lane->expired = 0;
-    for (bool again = true; again;) {
+    lane->next_due_at = k->now;
+    for (bool again = !lane->held; again;) {
         int r = claim_round(k, lane, &again);
         if (r < 0)
             return r;

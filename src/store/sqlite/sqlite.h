@@ -72,10 +72,10 @@ static inline int64_t column_int(sqlite3_stmt *st, int at) {
 struct slice column_slice(sqlite3_stmt *st, int at); /* text or blob; NULL reads as absent */
 
 /* Columns: no, tenant, key, tail, status, disabled_reason, doc, created_at, updated_at, resumed_at,
- * failing_since, raised_since, jobs_settled */
+ * failing_since, raised_since, jobs_settled, relane */
 #define SUBSCRIPTION_COLUMNS                                                                                 \
     "no, tenant, key, tail, status, disabled_reason, doc, created_at, updated_at, resumed_at, "              \
-    "failing_since, raised_since, jobs_settled"
+    "failing_since, raised_since, jobs_settled, relane"
 void read_subscription_columns(sqlite3_stmt *st, struct subscription_record *ret);
 
 #define TENANT_COLUMNS "no, id, doc, created_at, updated_at"

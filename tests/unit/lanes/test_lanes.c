@@ -329,6 +329,42 @@ static void test_paused_and_disabled_send_nothing(void **state) {
     end(&f);
 }
 
+static struct subscription *make_relaning(uint64_t relane, enum subscription_ordering ordering) {
+    struct subscription *s = make(1, 1, TIER_STANDARD, 2);
+    s->ordering = ordering;
+    s->relane = relane;
+    return s;
+}
+
+static void test_a_lane_holds_while_its_ordering_changes(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_STANDARD, 2);
+    assert_int_equal(run(&f, NOW, 100), 2);
+    put(&f, make_relaning(7, ORDERING_STRICT), NOW);
+    /* Not before what is under way has ended. */
+    finish(&f, 1, OUTCOME_SUCCESS, 1, NOW, NOW);
+    assert_int_equal(lanes_next_relane(f.ls).subscription_no, 0);
+    assert_int_equal(run(&f, NOW, 100), 0);
+    assert_int_equal(stats(&f, 1, NOW).waiting_on, LANE_WAIT_ORDERING);
+    finish(&f, 1, OUTCOME_SUCCESS, 2, NOW, NOW);
+    struct lane_relane r = lanes_next_relane(f.ls);
+    assert_true(r.subscription_no == 1 && r.relane == 7 && r.ordering == ORDERING_STRICT);
+    assert_int_equal(lanes_next_wake(f.ls, NOW), NOW);
+    /* Another change comes meanwhile: what was done for the first does not do. */
+    put(&f, make_relaning(8, ORDERING_NONE), NOW);
+    lanes_relaned(f.ls, &r);
+    r = lanes_next_relane(f.ls);
+    assert_true(r.relane == 8 && r.ordering == ORDERING_NONE);
+    lanes_relaned(f.ls, &r);
+    assert_int_equal(lanes_next_relane(f.ls).subscription_no, 0);
+    assert_int_equal(run(&f, NOW, 100), 0);
+    put(&f, make_relaning(0, ORDERING_NONE), NOW);
+    assert_int_equal(run(&f, NOW, 100), 2);
+    end(&f);
+}
+
 static void test_tenant_cap(void **state) {
     (void)state;
     struct fixture f;
@@ -579,6 +615,7 @@ int main(void) {
         cmocka_unit_test(test_a_half_open_lane_is_never_stuck),
         cmocka_unit_test(test_probes_do_not_put_the_expiry_off),
         cmocka_unit_test(test_paused_and_disabled_send_nothing),
+        cmocka_unit_test(test_a_lane_holds_while_its_ordering_changes),
         cmocka_unit_test(test_tenant_cap),
         cmocka_unit_test(test_rate_limit),
         cmocka_unit_test(test_notice_during_a_claim_is_kept),
