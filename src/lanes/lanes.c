@@ -434,10 +434,15 @@ bool lanes_claimed(struct lanes *ls, const struct lane_claim *c, bool failed, in
 
 /* ---- outcomes ---- */
 
+/* What the endpoint asks for holds for the whole lane, however long this task's own backoff is and whether it
+ * is retried at all. Only the window cuts it. */
 static void note_backpressure(struct lane *l, const struct lane_outcome *o, int64_t now) {
-    int64_t until = o->retry_due_at;
-    if (o->retry_after_ms < 0 && until > now + LANE_BACKPRESSURE_MS_MAX)
-        until = now + LANE_BACKPRESSURE_MS_MAX;
+    int64_t rest_ms = o->retry_after_ms, most_ms = (int64_t)l->subscription->policy.window_seconds * 1000;
+    if (rest_ms < 0)
+        rest_ms = o->retry_due_at ? LANE_BACKPRESSURE_MS_MAX : 0;
+    if (o->retry_due_at)
+        most_ms = o->retry_due_at - now;
+    int64_t until = now + (rest_ms < most_ms ? rest_ms : most_ms);
     if (until > l->rest_until)
         l->rest_until = until;
 }

@@ -179,6 +179,42 @@ static void test_backpressure_halves_once_and_rests(void **state) {
     end(&f);
 }
 
+static void push_back(struct fixture *f, int64_t retry_after_ms, int64_t retry_due_at) {
+    struct lane_outcome o = {.subscription_no = 1,
+                             .event_key = 1,
+                             .class = OUTCOME_BACKPRESSURE,
+                             .started_at = NOW,
+                             .retry_after_ms = retry_after_ms,
+                             .retry_due_at = retry_due_at};
+    lanes_ended(f->ls, &o, NOW, &f->rng);
+}
+
+/* Of the task's own schedule the lane knows nothing: a late attempt's backoff of hours is not the lane's. */
+static void test_the_lane_rests_as_long_as_the_endpoint_asks(void **state) {
+    (void)state;
+    static const struct {
+        int64_t retry_after_ms, retry_due_at, until;
+    } cases[] = {
+        {20000, NOW + 3600000, NOW + 20000}, /* the backoff is longer */
+        {0, NOW + 3600000, NOW},
+        {20000, 0, NOW + 20000},          /* given up: the others rest all the same */
+        {900000, NOW + 5000, NOW + 5000}, /* cut at the task's window */
+        {INT64_C(1) << 40, 0, NOW + (int64_t)POLICY_WINDOW_SECONDS_DEFAULT * 1000},
+        {-1, NOW + 3600000, NOW + LANE_BACKPRESSURE_MS_MAX},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct fixture f;
+        begin(&f, 100);
+        add(&f, 1, 1, TIER_STANDARD, 1);
+        assert_int_equal(run(&f, NOW, 100), 1);
+        push_back(&f, cases[i].retry_after_ms, cases[i].retry_due_at);
+        if (cases[i].until > NOW)
+            assert_int_equal(run(&f, cases[i].until - 1, 100), 0);
+        assert_int_equal(run(&f, cases[i].until, 100), 1);
+        end(&f);
+    }
+}
+
 static void test_breaker_opens_and_probes_alone(void **state) {
     (void)state;
     struct fixture f;
@@ -609,6 +645,7 @@ int main(void) {
         cmocka_unit_test(test_tier_shares_are_reserved),
         cmocka_unit_test(test_no_tier_and_no_tenant_starves),
         cmocka_unit_test(test_backpressure_halves_once_and_rests),
+        cmocka_unit_test(test_the_lane_rests_as_long_as_the_endpoint_asks),
         cmocka_unit_test(test_breaker_opens_and_probes_alone),
         cmocka_unit_test(test_an_empty_probe_leaves_the_breaker_open),
         cmocka_unit_test(test_what_is_older_than_the_probe_sends_no_second),
