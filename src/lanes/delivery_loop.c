@@ -15,6 +15,7 @@ enum {
     TURN_RETRY_MS = 200,
     LAG_EVERY_MS = 1000,
     SEND_CLOCK_SLACK_MS = 2, /* a timer must not fire before its millisecond has come */
+    SLEEP_MS_MAX = 10000,    /* a wall clock that was set forward, or a machine that slept, is noticed */
 };
 
 /* A subscription being removed: who waits, and what is left to close. */
@@ -347,10 +348,14 @@ static void fill_turn(struct delivery_loop *d, int64_t now) {
 }
 
 static void sleep_until(struct delivery_loop *d, int64_t at_ms, int64_t now) {
-    if (at_ms == INT64_MAX)
+    if (at_ms == INT64_MAX) {
         loop_timer_clear(d->loop, &d->wake);
-    else
-        loop_timer_set(d->loop, &d->wake, clock_mono_us() + (at_ms - now + SEND_CLOCK_SLACK_MS) * 1000);
+        return;
+    }
+    int64_t in_ms = at_ms - now + SEND_CLOCK_SLACK_MS;
+    if (in_ms > SLEEP_MS_MAX)
+        in_ms = SLEEP_MS_MAX;
+    loop_timer_set(d->loop, &d->wake, clock_mono_us() + in_ms * 1000);
 }
 
 static void tell_lag(struct delivery_loop *d, int64_t now) {
