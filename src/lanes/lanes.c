@@ -418,7 +418,7 @@ bool lanes_claimed(struct lanes *ls, const struct lane_claim *c, bool failed, in
     count_in_flight(ls, l, -(int64_t)unused);
     l->claiming = 0;
     l->in_flight += claimed;
-    if (failed)
+    if (failed && l->rest_until < now + CLAIM_FAILED_REST_MS)
         l->rest_until = now + CLAIM_FAILED_REST_MS;
     if (next_due_at < l->next_due_at)
         l->next_due_at = next_due_at;

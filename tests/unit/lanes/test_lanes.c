@@ -468,6 +468,21 @@ static void test_failed_claim_is_asked_again(void **state) {
     end(&f);
 }
 
+/* The endpoint asked for a rest while the claim was under way. */
+static void test_a_failed_claim_cuts_no_rest_short(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_STANDARD, 2);
+    assert_int_equal(run(&f, NOW, 1), 1);
+    assert_int_equal(lanes_plan(f.ls, NOW, f.claims, CLAIMS, 100), 1);
+    push_back(&f, 60000, NOW + 60000);
+    assert_false(lanes_claimed(f.ls, &f.claims[0], true, NOW));
+    assert_int_equal(run(&f, NOW + 59999, 100), 0);
+    assert_true(run(&f, NOW + 60000, 100) > 0);
+    end(&f);
+}
+
 static void test_removal_waits_for_what_is_under_way(void **state) {
     (void)state;
     struct fixture f;
@@ -657,6 +672,7 @@ int main(void) {
         cmocka_unit_test(test_rate_limit),
         cmocka_unit_test(test_notice_during_a_claim_is_kept),
         cmocka_unit_test(test_failed_claim_is_asked_again),
+        cmocka_unit_test(test_a_failed_claim_cuts_no_rest_short),
         cmocka_unit_test(test_removal_waits_for_what_is_under_way),
         cmocka_unit_test(test_health_is_noted_after_a_while),
         cmocka_unit_test(test_an_open_breaker_is_told_and_its_end),
