@@ -41,6 +41,18 @@ static void test_end_of_the_head_releases_the_next(void **state) {
     }
 }
 
+/* Ids only go forward: those of a moment that the clock has fallen back behind are not waited for. */
+static void test_a_clock_that_went_back_delays_no_successor(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
+    publish_ordered(f, tenant, sub, 7);
+    struct id second = publish_ordered(f, tenant, sub, 7);
+    struct task t = claim_one(f, tenant, sub);
+    f->now -= 60000;
+    assert_true(settle(f, outcome_of(f, &t, DELIVERY_DELIVERED, 200)).released_due_at == f->now);
+    assert_true(claim_one(f, tenant, sub).event_key == second.key);
+}
+
 static void test_head_that_is_tried_again_holds_the_others(void **state) {
     struct fixture *f = *state;
     uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
@@ -379,6 +391,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_only_the_head_of_a_key_is_given_out),
         STORE_TEST(test_end_of_the_head_releases_the_next),
+        STORE_TEST(test_a_clock_that_went_back_delays_no_successor),
         STORE_TEST(test_head_that_is_tried_again_holds_the_others),
         STORE_TEST(test_expired_head_releases_the_next),
         STORE_TEST(test_what_is_not_due_yet_blocks_nobody),

@@ -16,7 +16,15 @@ struct candidate {
     bool replayed, test;
 };
 
-int lane_key_release(struct connection *c, uint32_t subscription_no, uint64_t lane_key, int64_t *ret_due_at) {
+/* When one that nothing holds back any more is due. An id's time that the clock has fallen back behind is not
+ * waited for, a deliver_at is. */
+static int64_t released_due_at(int64_t event, int64_t order_at, int64_t now) {
+    bool is_creation = order_at == event >> 12;
+    return is_creation && order_at > now ? now : order_at;
+}
+
+int lane_key_release(struct connection *c, uint32_t subscription_no, uint64_t lane_key, int64_t now,
+                     int64_t *ret_due_at) {
     sqlite3_stmt *st =
         connection_prepare(c, "SELECT event, state, due_at, order_at FROM deliveries WHERE subscription=? AND"
                               " lane_key=? ORDER BY order_at, event LIMIT 1");
@@ -31,7 +39,7 @@ int lane_key_release(struct connection *c, uint32_t subscription_no, uint64_t la
     if (attempting)
         return 0;
     if (!due_at) {
-        due_at = order_at;
+        due_at = released_due_at(event, order_at, now);
         st = connection_prepare(c, "UPDATE deliveries SET due_at=? WHERE event=? AND subscription=?");
         bind_int(st, 1, due_at);
         bind_int(st, 2, event);
@@ -67,7 +75,7 @@ int close_waiting(struct connection *c, const struct waiting_delivery *d, enum d
     bind_int(st, 5, reason);
     r = statement_run(c, st);
     int64_t ignored;
-    return r < 0 || !d->lane_key ? r : lane_key_release(c, d->subscription_no, d->lane_key, &ignored);
+    return r < 0 || !d->lane_key ? r : lane_key_release(c, d->subscription_no, d->lane_key, now, &ignored);
 }
 
 /* Up to max of the lane's deliveries, the longest due first; those not due yet too, for next_due_at. */

@@ -84,7 +84,7 @@ static int settle_one(struct connection *c, struct settlement *i) {
     if (r < 0 || !i->lane_key)
         return r;
     /* An ordered lane's next may go when this one has closed, or has moved behind it (a replay's retry). */
-    return lane_key_release(c, i->subscription_no, i->lane_key, &i->released_due_at);
+    return lane_key_release(c, i->subscription_no, i->lane_key, i->settled_at, &i->released_due_at);
 }
 
 int store_settle(struct store *s, struct settlement *items, size_t n) {

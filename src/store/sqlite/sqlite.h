@@ -99,7 +99,7 @@ int log_late_delivery(struct store *s, uint64_t event_key, uint32_t subscription
 
 /* Makes the first open delivery of a lane key claimable, when it is not so already; *ret_due_at is when it is
  * due, untouched when there is none. */
-int lane_key_release(struct connection *c, uint32_t subscription_no, uint64_t lane_key,
+int lane_key_release(struct connection *c, uint32_t subscription_no, uint64_t lane_key, int64_t now,
                      int64_t *ret_due_at) MUST_USE;
 
 /* Closes a waiting delivery into the DLQ without an attempt, with its transition record, and releases the
