@@ -205,6 +205,21 @@ static void test_backpressure_up_to_the_window_leaves_one_attempt(void **state) 
     assert_true(c.n == 1 && c.expired_n == 0);
 }
 
+/* The policy's window was made shorter than the retry's delay, which was settled before. */
+static void test_a_shorter_window_holds_for_what_is_due_behind_it(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
+    struct id event = publish(f, tenant, sub);
+    struct task t = claim_one(f, tenant, sub);
+    struct settlement s = outcome_of(f, &t, DELIVERY_RETRY, 500);
+    f->now = s.due_at = f->now + 6 * HOUR_MS;
+    settle(f, s);
+    struct lane_claim lane = lane_of(tenant, sub, 5);
+    lane.window_ms = HOUR_MS;
+    assert_int_equal(claim(f, lane).n, 0);
+    assert_expired(f, tenant, event, sub, DELIVERY_RETRY);
+}
+
 static void test_lane_stops_when_expired_is_full(void **state) {
     struct fixture *f = *state;
     uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
@@ -371,6 +386,7 @@ int main(void) {
         STORE_TEST(test_window_is_open_until_its_very_end),
         STORE_TEST(test_pause_past_the_window_leaves_one_attempt),
         STORE_TEST(test_backpressure_up_to_the_window_leaves_one_attempt),
+        STORE_TEST(test_a_shorter_window_holds_for_what_is_due_behind_it),
         STORE_TEST(test_lane_stops_when_expired_is_full),
         STORE_TEST(test_lane_that_does_not_claim_expires_too),
         STORE_TEST(test_a_last_attempt_to_come_is_not_expired),

@@ -151,7 +151,7 @@ static bool window_closed(const struct lane_claim *lane, const struct candidate 
     int64_t end = d->window_at + lane->window_ms;
     /* Due at the window's very end: backpressure asked for longer, this is its last attempt. Resumed after
      * the end: what a pause held back gets one more. */
-    return now > end && d->due_at < end && lane->resumed_at < end;
+    return now > end && d->due_at != end && lane->resumed_at < end;
 }
 
 struct claiming {
