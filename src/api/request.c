@@ -103,10 +103,12 @@ json_t *request_object(struct request *r) {
     struct slice text = buf_slice(&r->body);
     json_t *doc =
         json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+    if (!is_json(r, text)) {
+        json_decref(doc);
+        return NULL;
+    }
     if (json_is_object(doc))
         return doc;
-    if (!doc && !is_json(r, text))
-        return NULL;
     /* Not an object; or one with a member twice, a number out of range or the like. */
     struct field_errors errors;
     field_errors_init(&errors);

@@ -31,7 +31,7 @@ struct request {
     int64_t now; /* Unix ms, when its head had come */
     struct buf body;
     size_t body_max;
-    bool body_too_large;
+    bool public_only; /* it came where the control plane is not served */
     char query[4096]; /* undecoded */
     size_t query_n;
     char path[1024];        /* decoded parts point in here */
@@ -64,7 +64,6 @@ struct request {
     void (*changed)(struct request *r);
     size_t body_came; /* bytes of the body, those passed over too */
     enum { COUNT_NONE, COUNT_UNDER_WAY, COUNT_SENDING } counted;
-    int64_t begun_us;
     struct request *next;
     void *data; /* the route's own */
     void (*data_free)(void *data);

@@ -78,6 +78,15 @@ static void allow_method(const char *method, char *ret, size_t size) {
     snprintf(ret + n, size - n, "%s%s%s", n ? ", " : "", method, strcmp(method, "GET") == 0 ? ", HEAD" : "");
 }
 
+/* What producers, subscribers and balancers use; the rest is the control plane. */
+static bool is_public(const struct route *route) {
+    static const char *const others[] = {"/healthz", "/readyz", "/v1/tenants/{t}/deliveries/{id}/receipt"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (strcmp(route->pattern, others[i]) == 0)
+            return true;
+    return route->scope == SCOPE_EVENTS_WRITE;
+}
+
 const struct route *routes_find(struct request *r, const char *method, char *ret_allow, size_t allow_size,
                                 struct slice *ret_tenant) {
     const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
@@ -88,7 +97,7 @@ const struct route *routes_find(struct request *r, const char *method, char *ret
         return NULL;
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
         struct slice tenant = SLICE_NONE, id = SLICE_NONE;
-        if (!matches(routes[i].pattern, r->path, &tenant, &id))
+        if ((r->public_only && !is_public(&routes[i])) || !matches(routes[i].pattern, r->path, &tenant, &id))
             continue;
         if (strcmp(routes[i].method, wanted) == 0) {
             r->id = id;

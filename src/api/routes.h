@@ -17,8 +17,8 @@ struct route {
 /* Row i of the table, NULL past its end: for the tests that compare it with openapi.json. */
 const struct route *routes_at(size_t i);
 
-/* The route of r->path (still percent-encoded); fills r->id in, and *ret_tenant. NULL: ret_allow has the
- * methods that the path knows, "" when there is no such path. */
+/* The route of r->path (still percent-encoded), of those that are served where it came in; fills r->id in,
+ * and *ret_tenant. NULL: ret_allow has the methods that the path knows, "" when there is no such path. */
 const struct route *routes_find(struct request *r, const char *method, char *ret_allow, size_t allow_size,
                                 struct slice *ret_tenant);
 

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "api/http_listener.h"
 #include "api/internal.h"
 #include "api/side.h"
 #include "base/clock.h"
@@ -19,9 +20,19 @@ enum {
     ALLOW_SIZE = 64,
 };
 
+/* A way in: the one that producers use, and the operator's own. */
+struct door {
+    struct api *api;
+    struct http_listener *listener; /* NULL: there is none */
+    bool public_only;
+};
+
+enum { DOOR_PUBLIC, DOOR_ADMIN, DOORS };
+
 struct api {
     struct api_options o;
-    struct MHD_Daemon *daemon;
+    struct door doors[DOORS];
+    struct connections *connections;
     struct side *side;
     uint8_t admin_hash[32];
     atomic_bool stopping;
@@ -74,7 +85,8 @@ static void worker_free(struct worker *w) {
 
 /* ---- requests come and go ---- */
 
-static struct request *request_new(struct api *a, struct MHD_Connection *connection) {
+static struct request *request_new(struct door *d, struct MHD_Connection *connection) {
+    struct api *a = d->api;
     struct worker *w = worker_here(a);
     struct request *r = w ? w->idle : NULL;
     if (r) {
@@ -94,9 +106,9 @@ static struct request *request_new(struct api *a, struct MHD_Connection *connect
     buf_reset(&r->out);
     r->api = a;
     r->o = &a->o;
+    r->public_only = d->public_only;
     r->connection = connection;
     r->now = clock_now_ms();
-    r->begun_us = clock_mono_us();
     return r;
 }
 
@@ -142,7 +154,9 @@ struct store_reader *request_reader(struct request *r) {
 
 /* The URL as it came, before anything is decoded. Called for every request before its head has been read. */
 static void *on_uri(void *arg, const char *uri, struct MHD_Connection *connection) {
-    struct request *r = request_new(arg, connection);
+    struct door *d = arg;
+    connections_head_begins(d->api->connections, http_connection_watch(connection));
+    struct request *r = request_new(d, connection);
     if (!r)
         return NULL;
     const char *query = strchrnul(uri, '?');
@@ -161,12 +175,6 @@ static void *on_uri(void *arg, const char *uri, struct MHD_Connection *connectio
     r->query[query_n] = '\0';
     r->query_n = query_n;
     return r;
-}
-
-static size_t keep_encoded(void *arg, struct MHD_Connection *connection, char *s) {
-    (void)arg;
-    (void)connection;
-    return strlen(s);
 }
 
 static size_t body_limit(const struct request *r) {
@@ -219,6 +227,10 @@ static void judge_head(struct request *r, const char *method) {
 
 /* ---- the answer ---- */
 
+static void begin_phase(struct request *r, enum connection_phase phase) {
+    connections_phase(r->api->connections, http_connection_watch(r->connection), phase);
+}
+
 static enum MHD_Result answer(struct request *r) {
     if (!buf_ok(&r->out))
         request_unavailable(r, -ENOMEM);
@@ -238,6 +250,7 @@ static enum MHD_Result answer(struct request *r) {
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, r->content_type);
     for (size_t i = 0; i < r->headers_n; i++)
         MHD_add_response_header(response, r->headers[i].name, r->headers[i].value);
+    begin_phase(r, CONNECTION_ANSWER);
     enum MHD_Result result = MHD_queue_response(r->connection, (unsigned)r->status, response);
     MHD_destroy_response(response);
     metrics_http(r->o->metrics, r->route ? r->route->pattern : "none", r->status);
@@ -265,8 +278,7 @@ static enum MHD_Result take_body(struct request *r, const char *data, size_t *si
     size_t n = *size;
     *size = 0;
     r->body_came += n;
-    if (clock_mono_us() - r->begun_us > API_REQUEST_SECONDS * INT64_C(1000000) ||
-        r->body_came > BODY_DRAINED_MAX)
+    if (r->body_came > BODY_DRAINED_MAX)
         return MHD_NO;
     if (r->status)
         return MHD_YES;
@@ -284,6 +296,7 @@ static enum MHD_Result take_body(struct request *r, const char *data, size_t *si
 static enum MHD_Result run_route(struct request *r) {
     /* The time that counts is when the whole request was there. */
     r->now = clock_now_ms();
+    begin_phase(r, CONNECTION_WORK);
     atomic_fetch_add(&r->api->under_way, 1);
     r->counted = COUNT_UNDER_WAY;
     r->route->handle(r);
@@ -303,6 +316,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     switch (atomic_load(&r->stage)) {
     case REQUEST_NEW:
         r->stage = REQUEST_READING;
+        begin_phase(r, CONNECTION_BODY);
         if (!r->status)
             judge_head(r, method);
         return r->status ? refuse_early(r) : MHD_YES;
@@ -322,10 +336,10 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 
 static void on_completed(void *arg, struct MHD_Connection *connection, void **context,
                          enum MHD_RequestTerminationCode why) {
-    (void)connection;
     (void)why;
-    struct api *a = arg;
+    struct api *a = ((struct door *)arg)->api;
     struct request *r = *context;
+    connections_phase(a->connections, http_connection_watch(connection), CONNECTION_IDLE);
     if (!r)
         return;
     CHECK(r->stage != REQUEST_SUSPENDED);
@@ -338,15 +352,58 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
     *context = NULL;
 }
 
-__attribute__((format(printf, 2, 0))) static void log_library(void *arg, const char *format, va_list args) {
-    (void)arg;
-    char line[512];
-    vsnprintf(line, sizeof line, format, args);
-    line[strcspn(line, "\r\n")] = '\0';
-    log_debug("libmicrohttpd", log_str("says", line));
+/* ---- life ---- */
+
+static int start_listener(struct door *d, int fd, unsigned threads, unsigned connections_max,
+                          unsigned connections_per_client_max) {
+    const struct api_options *o = &d->api->o;
+    struct http_listener_options listener = {
+        .fd = fd,
+        .threads = threads,
+        .connections_max = connections_max,
+        .connections_per_client_max = connections_per_client_max,
+        .head_bytes_max = API_CONNECTION_BYTES,
+        .idle_seconds = API_IDLE_SECONDS,
+        .tls = o->tls,
+        .connections = d->api->connections,
+        .handlers = {on_uri, on_request, on_completed, d},
+    };
+    return http_listener_start(&listener, &d->listener);
 }
 
-/* ---- life ---- */
+static int start_parts(struct api *a) {
+    const struct api_options *o = &a->o;
+    struct connection_limits limits = {.ms = {
+                                           [CONNECTION_HEAD] = o->head_timeout_ms,
+                                           [CONNECTION_BODY] = o->body_timeout_ms,
+                                           [CONNECTION_ANSWER] = API_ANSWER_SECONDS * 1000,
+                                           [CONNECTION_IDLE] = API_IDLE_SECONDS * 1000 + o->head_timeout_ms,
+                                       }};
+    int r = side_start(o->addresses, o->name_servers, &a->side);
+    if (r == 0)
+        r = connections_new(side_loop(a->side), &limits, &a->connections);
+    if (r == 0 && o->admin_listen_fd >= 0)
+        r = start_listener(&a->doors[DOOR_ADMIN], o->admin_listen_fd, 1, API_ADMIN_CONNECTIONS_MAX, 0);
+    if (r == 0)
+        r = start_listener(&a->doors[DOOR_PUBLIC], o->listen_fd, o->threads, o->connections_max,
+                           o->connections_per_client_max);
+    return r;
+}
+
+/* Ends what was started; no request is under way. */
+static void end_parts(struct api *a) {
+    for (size_t i = 0; i < DOORS; i++)
+        http_listener_stop(a->doors[i].listener);
+    side_stop(a->side);
+    connections_free(a->connections);
+    while (a->workers) {
+        struct worker *w = a->workers;
+        a->workers = w->next;
+        worker_free(w);
+    }
+    pthread_mutex_destroy(&a->lock);
+    free(a);
+}
 
 int api_start(const struct api_options *o, struct api **ret) {
     struct api *a = calloc(1, sizeof *a);
@@ -355,30 +412,14 @@ int api_start(const struct api_options *o, struct api **ret) {
     a->o = *o;
     a->o.admin_key = NULL;
     auth_hash(slice_of(o->admin_key), a->admin_hash);
-    int err = side_start(o->addresses, o->name_servers, &a->side);
-    if (err < 0) {
-        free(a);
-        return err;
-    }
     pthread_mutex_init(&a->lock, NULL);
-    int fd = o->listen_fd;
-    struct MHD_OptionItem pool[] = {
-        {o->threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)o->threads, NULL},
-        {MHD_OPTION_END, 0, NULL},
-    };
-    a->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
-        on_request, a, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)API_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)API_CONNECTION_BYTES,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)API_IDLE_SECONDS, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
-        a, MHD_OPTION_URI_LOG_CALLBACK, on_uri, a, MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, a,
-        MHD_OPTION_EXTERNAL_LOGGER, log_library, a, MHD_OPTION_ARRAY, pool, MHD_OPTION_END);
-    if (!a->daemon) {
-        err = errno ? -errno : -EIO;
-        side_stop(a->side);
-        pthread_mutex_destroy(&a->lock);
-        free(a);
-        return err;
+    for (size_t i = 0; i < DOORS; i++)
+        a->doors[i].api = a;
+    a->doors[DOOR_PUBLIC].public_only = o->admin_listen_fd >= 0;
+    int r = start_parts(a);
+    if (r < 0) {
+        end_parts(a);
+        return r;
     }
     *ret = a;
     return 0;
@@ -386,9 +427,9 @@ int api_start(const struct api_options *o, struct api **ret) {
 
 void api_stop_accepting(struct api *a) {
     atomic_store(&a->stopping, true);
-    MHD_socket fd = MHD_quiesce_daemon(a->daemon);
-    if (fd != MHD_INVALID_SOCKET)
-        close(fd);
+    for (size_t i = 0; i < DOORS; i++)
+        if (a->doors[i].listener)
+            http_listener_quiesce(a->doors[i].listener);
 }
 
 void api_stop(struct api *a) {
@@ -398,13 +439,5 @@ void api_stop(struct api *a) {
     /* Who is slow to read an answer does not hold the stop up for long. */
     for (int i = 0; i < SENDING_MS_MAX / 2 && atomic_load(&a->sending) > 0; i++)
         usleep(2000);
-    MHD_stop_daemon(a->daemon);
-    side_stop(a->side);
-    while (a->workers) {
-        struct worker *w = a->workers;
-        a->workers = w->next;
-        worker_free(w);
-    }
-    pthread_mutex_destroy(&a->lock);
-    free(a);
+    end_parts(a);
 }

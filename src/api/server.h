@@ -11,16 +11,21 @@
 struct api;
 
 enum {
-    API_CONNECTIONS_MAX = 4096,
+    API_ADMIN_CONNECTIONS_MAX = 256,
     API_CONNECTION_BYTES = 16384,     /* for a request's head; cleared at each request */
     API_IDLE_SECONDS = 75,            /* a connection without a byte is closed */
-    API_REQUEST_SECONDS = 60,         /* for a whole request to arrive */
+    API_ANSWER_SECONDS = 300,         /* for an answer to be taken */
     API_BODY_BYTES_MAX = 1024 * 1024, /* of control-plane requests */
 };
 
 struct api_options {
-    int listen_fd; /* bound and listening; api_start takes it over when it succeeds */
+    /* Bound and listening; the API takes descriptors of its own. With the second one (-1: none) the first
+     * serves what producers and subscribers need, and the control plane answers at the second alone. */
+    int listen_fd, admin_listen_fd;
+    bool tls; /* with the certificate that tls.h has loaded */
     unsigned threads;
+    unsigned connections_max, connections_per_client_max;
+    int64_t head_timeout_ms, body_timeout_ms; /* for a whole head, and a whole body, to arrive */
     struct store *store;
     struct writer *writer;
     struct ingest *ingest;

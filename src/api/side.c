@@ -52,6 +52,10 @@ int side_start(const struct address_policy *addresses, const char *name_servers,
     return 0;
 }
 
+struct loop *side_loop(struct side *s) {
+    return s->loop;
+}
+
 /* ---- names ---- */
 
 static void looked_up(struct side_lookup *l, const struct resolver_addresses *found) {

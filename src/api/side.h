@@ -20,6 +20,9 @@ int side_start(const struct address_policy *addresses, const char *name_servers,
 /* Every lookup must have been answered. Lingering connections are cut. */
 void side_stop(struct side *s); /* NULL-safe */
 
+/* The loop that its thread runs. */
+struct loop *side_loop(struct side *s);
+
 /* A name to be judged, embedded by the caller, who keeps it until done. Any thread may call. */
 struct side_lookup {
     char host[URL_HOST_MAX + 1];

@@ -175,8 +175,9 @@ static int skip_name(struct json_cursor *c) {
 
 /* The rest of an object (after its brace) or array, members and closing mark. */
 static int skip_container(struct json_cursor *c, int depth, bool object) {
+    _Static_assert(JSON_DEPTH_MAX == 64, "the message below tells it");
     if (depth >= JSON_DEPTH_MAX)
-        return fail(c, "nested too deeply");
+        return fail(c, "nested deeper than 64 levels");
     char close = object ? '}' : ']';
     enum json_type ignored;
     c->at++;

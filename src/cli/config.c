@@ -313,18 +313,27 @@ static void check_operator(struct load *l) {
     explicit_bzero(&key, sizeof key);
 }
 
+static void check_listener(struct load *l, const char *name, const struct listen_address *a) {
+    if (is_loopback(a) || l->config->tls_certificate || l->config->insecure_listen)
+        return;
+    l->wrong = true;
+    buf_addf(l->problems,
+             "%s %s: is not a loopback address, and the API speaks plain HTTP: keys and payloads would be "
+             "readable on "
+             "the way; give tls-certificate and tls-key, put a TLS proxy in front, or say insecure-listen "
+             "where the "
+             "network is trusted\n",
+             name, a->text);
+}
+
 static void check_together(struct load *l) {
     const struct config *c = l->config;
     check_operator(l);
-    if (!is_loopback(&c->listen) && !c->insecure_listen) {
-        l->wrong = true;
-        buf_addf(
-            l->problems,
-            "listen %s: is not a loopback address, and the API speaks plain HTTP: keys and payloads would "
-            "be readable on the way; put a TLS proxy in front, or say insecure-listen where the network "
-            "is trusted\n",
-            c->listen.text);
-    }
+    check_listener(l, "listen", &c->listen);
+    if (c->admin_listen.size)
+        check_listener(l, "admin-listen", &c->admin_listen);
+    if (!c->tls_certificate != !c->tls_key)
+        refuse(l, "tls-certificate and tls-key go together: a PEM file each");
     if (c->secret_key && c->secret_key_file)
         refuse(l, "POSTHORN_SECRET_KEY and secret-key-file are both set: one key seals, the file's or the "
                   "variable's");

@@ -202,7 +202,7 @@ static int start_receiver(struct dev *d) {
     int fd = -1;
     int r = signing_key_generate(SIGNING_HMAC, &d->key);
     if (r == 0)
-        r = listener_open(&any, &fd, d->receiver_url, sizeof d->receiver_url);
+        r = listener_open(&any, "http", &fd, d->receiver_url, sizeof d->receiver_url);
     return r == 0 ? receiver_start(fd, &d->key, &d->receiver) : r;
 }
 

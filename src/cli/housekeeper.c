@@ -39,6 +39,7 @@ void housekeeper_block_signals(void) {
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
@@ -54,6 +55,10 @@ static void on_signal(struct loop_watch *w, uint32_t events) {
     struct signalfd_siginfo info;
     if (read(w->fd, &info, sizeof info) != sizeof info)
         return;
+    if (info.ssi_signo == SIGHUP && h->o.reload) {
+        h->o.reload(h->o.arg);
+        return;
+    }
     h->signal_caught = (int)info.ssi_signo;
     loop_timer_clear(h->loop, &h->reap_timer);
     loop_timer_clear(h->loop, &h->retain_timer);
@@ -170,6 +175,7 @@ static int watch_signals(struct housekeeper *h) {
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (fd < 0)
         return -errno;

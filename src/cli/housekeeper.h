@@ -10,11 +10,13 @@ struct housekeeper_options {
     struct reaper *reaper;
     struct store_reader *reader; /* the main thread's */
     struct metrics *metrics;
+    void (*reload)(void *arg); /* what SIGHUP asks for; NULL: it ends the server as SIGTERM does */
+    void *arg;
 };
 
-/* Blocks SIGTERM and SIGINT for every thread started afterwards: call it before any. */
+/* Blocks SIGTERM, SIGINT and SIGHUP for every thread started afterwards: call it before any. */
 void housekeeper_block_signals(void);
 
-/* Returns after SIGTERM or SIGINT, once the work it handed out is done; its number. Negative errno: it could
- * not run. */
+/* Returns after a signal that ends the server, once the work it handed out is done; its number. Negative
+ * errno: it could not run. */
 int housekeeper_run(const struct housekeeper_options *o);

@@ -14,16 +14,17 @@ static uint16_t port_of(const struct sockaddr_storage *a) {
                                           : ((const struct sockaddr_in *)a)->sin_port);
 }
 
-static void write_url(const struct sockaddr_storage *a, char *out, size_t size) {
+static void write_url(const struct sockaddr_storage *a, const char *scheme, char *out, size_t size) {
     char host[INET6_ADDRSTRLEN] = "";
     bool v6 = a->ss_family == AF_INET6;
     const void *address = v6 ? (const void *)&((const struct sockaddr_in6 *)a)->sin6_addr
                              : (const void *)&((const struct sockaddr_in *)a)->sin_addr;
     inet_ntop(a->ss_family, address, host, sizeof host);
-    snprintf(out, size, v6 ? "http://[%s]:%u" : "http://%s:%u", host, port_of(a));
+    snprintf(out, size, v6 ? "%s://[%s]:%u" : "%s://%s:%u", scheme, host, port_of(a));
 }
 
-int listener_open(const struct listen_address *a, int *ret_fd, char *ret_url, size_t url_size) {
+int listener_open(const struct listen_address *a, const char *scheme, int *ret_fd, char *ret_url,
+                  size_t url_size) {
     _cleanup_close_ int fd = socket(a->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int on = 1;
     struct sockaddr_storage bound;
@@ -32,7 +33,7 @@ int listener_open(const struct listen_address *a, int *ret_fd, char *ret_url, si
         bind(fd, (const struct sockaddr *)&a->address, a->size) < 0 || listen(fd, BACKLOG) < 0 ||
         getsockname(fd, (struct sockaddr *)&bound, &size) < 0)
         return -errno;
-    write_url(&bound, ret_url, url_size);
+    write_url(&bound, scheme, ret_url, url_size);
     *ret_fd = fd;
     fd = -1;
     return 0;

@@ -3,9 +3,10 @@
 
 #include "cli/config.h"
 
-/* Binds and listens; writes "http://HOST:PORT" with the port the system chose when 0 was asked. A negative
+/* Binds and listens; writes "SCHEME://HOST:PORT" with the port the system chose when 0 was asked. A negative
  * errno of socket, bind or listen. */
-int listener_open(const struct listen_address *a, int *ret_fd, char *ret_url, size_t url_size) MUST_USE;
+int listener_open(const struct listen_address *a, const char *scheme, int *ret_fd, char *ret_url,
+                  size_t url_size) MUST_USE;
 
 /* Keeps deliveries away from the server itself: its address, and every interface's when it listens on all of
  * them. */

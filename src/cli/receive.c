@@ -22,7 +22,7 @@ static int serve(const struct listen_address *listen, const struct signing_key *
     char url[128];
     int fd = -1;
     housekeeper_block_signals();
-    int r = listener_open(listen, &fd, url, sizeof url);
+    int r = listener_open(listen, "http", &fd, url, sizeof url);
     if (r < 0) {
         fprintf(stderr, "posthorn receive: %s: cannot listen there: %s\n", listen->text, strerror(-r));
         return EXIT_REFUSED;

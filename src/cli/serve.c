@@ -11,6 +11,7 @@
 #include "api/server.h"
 #include "base/clock.h"
 #include "cli/admin_key.h"
+#include "cli/certificate.h"
 #include "cli/commands.h"
 #include "cli/egress_check.h"
 #include "cli/hardening.h"
@@ -26,7 +27,7 @@
 #include "ingest/ingest.h"
 #include "store/snapshot.h"
 
-enum { LANES_A_LOOK = 1024, SOCKETS_BESIDE_DELIVERY = 4096 };
+enum { LANES_A_LOOK = 1024, FILES_BESIDE_SOCKETS = 1024 };
 
 /* The parts, in the order they are started. */
 struct server {
@@ -35,8 +36,9 @@ struct server {
     struct egress egress;
     char admin_key[ADMIN_KEY_SIZE];
     bool admin_key_made;
-    int listen_fd;
-    char base_url[128];
+    struct tls *tls;
+    int listen_fd, admin_listen_fd; /* -1: not open, or the API's by now */
+    char base_url[128], admin_url[128];
     char worker_name[128];
     struct store *store;
     struct store_reader *reader;
@@ -301,10 +303,43 @@ static int start_stages(struct server *s) {
     return r == 0 ? wake_lanes(s) : r;
 }
 
+static void close_listeners(struct server *s) {
+    int *const fds[] = {&s->listen_fd, &s->admin_listen_fd};
+    for (size_t i = 0; i < 2; i++) {
+        if (*fds[i] >= 0)
+            close(*fds[i]);
+        *fds[i] = -1;
+    }
+}
+
+static int open_listener(struct server *s, const struct listen_address *a, int *ret_fd, char *ret_url,
+                         size_t url_size) {
+    int r = listener_open(a, s->tls ? "https" : "http", ret_fd, ret_url, url_size);
+    if (r < 0)
+        return failed("the API cannot listen there; is another program on this port?", r, a->text);
+    listener_refuse_own(*ret_fd, &s->addresses);
+    return 0;
+}
+
+static int open_listeners(struct server *s) {
+    int r = certificate_load(s->c, &s->tls);
+    if (r == 0)
+        r = open_listener(s, &s->c->listen, &s->listen_fd, s->base_url, sizeof s->base_url);
+    if (r == 0 && s->c->admin_listen.size)
+        r = open_listener(s, &s->c->admin_listen, &s->admin_listen_fd, s->admin_url, sizeof s->admin_url);
+    return r;
+}
+
 static int start_api(struct server *s) {
     struct api_options o = {
         .listen_fd = s->listen_fd,
+        .admin_listen_fd = s->admin_listen_fd,
+        .tls = s->tls != NULL,
         .threads = (unsigned)s->c->api_threads,
+        .connections_max = (unsigned)s->c->connections_max,
+        .connections_per_client_max = (unsigned)s->c->connections_per_client_max,
+        .head_timeout_ms = s->c->head_timeout_ms,
+        .body_timeout_ms = s->c->body_timeout_ms,
         .store = s->store,
         .writer = s->writer,
         .ingest = s->ingest,
@@ -323,14 +358,14 @@ static int start_api(struct server *s) {
     };
     int r = api_start(&o, &s->api);
     if (r == 0)
-        s->listen_fd = -1;
+        close_listeners(s);
     return r;
 }
 
 /* Each attempt under way takes a socket; the system's soft limit is often too low. */
 static void raise_file_limit(const struct config *c) {
     struct rlimit limit;
-    rlim_t wanted = (rlim_t)c->max_in_flight * 2 + SOCKETS_BESIDE_DELIVERY;
+    rlim_t wanted = (rlim_t)(c->max_in_flight * 2 + c->connections_max + FILES_BESIDE_SOCKETS);
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
         return;
     limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
@@ -339,17 +374,22 @@ static void raise_file_limit(const struct config *c) {
                  log_int("limit", (int64_t)limit.rlim_cur), log_int("wanted", (int64_t)wanted));
 }
 
+/* Whether what the settings send to, and through, can be used at all. */
+static int check_outgoing(const struct server *s) {
+    const char *reason;
+    int r =
+        s->c->operator_url ? operator_judge(s->c->operator_url, &s->addresses, s->c->allow_http, &reason) : 0;
+    return r < 0 ? failed("operator-url cannot be sent to", r, reason) : egress_check(&s->egress);
+}
+
 static int start(struct server *s) {
     int64_t now = clock_now_ms();
-    int r = listener_open(&s->c->listen, &s->listen_fd, s->base_url, sizeof s->base_url);
+    int r = open_listeners(s);
+    if (r == 0)
+        r = check_outgoing(s);
+    if (r == 0)
+        r = open_store(s);
     if (r < 0)
-        return failed("the API cannot listen there; is another program on this port?", r, s->c->listen.text);
-    listener_refuse_own(s->listen_fd, &s->addresses);
-    const char *reason;
-    if (s->c->operator_url &&
-        (r = operator_judge(s->c->operator_url, &s->addresses, s->c->allow_http, &reason)) < 0)
-        return failed("operator-url cannot be sent to", r, reason);
-    if ((r = egress_check(&s->egress)) < 0 || (r = open_store(s)) < 0)
         return r;
     if ((r = register_worker(s, now)) < 0 || (r = prepare_operator(s, now)) < 0 ||
         (r = load_memory(s, now)) < 0 || (r = recover_leases(s, now)) < 0)
@@ -402,8 +442,8 @@ static void stop(struct server *s) {
     if (s->store)
         store_close(s->store);
     metrics_free(s->metrics);
-    if (s->listen_fd >= 0)
-        close(s->listen_fd);
+    close_listeners(s);
+    tls_free(s->tls);
     explicit_bzero(s->admin_key, sizeof s->admin_key);
 }
 
@@ -422,11 +462,13 @@ static uint16_t receiver_port(const struct server *s) {
 static void say_ready(struct server *s, const struct serve_hooks *hooks) {
     log_info("ready", log_str("url", s->base_url), log_str("version", POSTHORN_VERSION),
              log_str("data", s->c->data));
+    if (s->c->admin_listen.size)
+        log_info("the control plane is served apart", log_str("url", s->admin_url));
     if (s->admin_key_made)
         fprintf(stderr, "The admin key, kept in %s/admin.key and shown this once: %s\n", s->c->data,
                 s->admin_key);
     if (hooks && hooks->ready) {
-        hooks->ready(hooks->arg, s->base_url, s->admin_key);
+        hooks->ready(hooks->arg, s->c->admin_listen.size ? s->admin_url : s->base_url, s->admin_key);
         return;
     }
     if (s->c->log_json) /* a program reads stderr */
@@ -435,9 +477,15 @@ static void say_ready(struct server *s, const struct serve_hooks *hooks) {
     _cleanup_buf_ struct buf key = {0};
     hints_key(&key, s->c->data, s->c->admin_key != NULL);
     if (buf_ok(&key))
-        hints_first_steps(&hints, s->base_url, key.p, receiver_port(s));
+        hints_first_steps(&hints, s->c->admin_listen.size ? s->admin_url : s->base_url, key.p,
+                          receiver_port(s));
     if (buf_ok(&hints) && hints.n)
         fputs(hints.p, stderr);
+}
+
+static void reload(void *arg) {
+    struct server *s = arg;
+    certificate_reload(s->tls);
 }
 
 int serve_run(const struct config *c, const struct serve_hooks *hooks) {
@@ -456,12 +504,16 @@ int serve_run(const struct config *c, const struct serve_hooks *hooks) {
                                 .proxy = c->proxy,
                                 .ca_file = c->ca_file,
                                 .name_servers = c->name_servers};
-    s->listen_fd = -1;
+    s->listen_fd = s->admin_listen_fd = -1;
     int r = start(s);
     if (r == 0) {
         say_ready(s, hooks);
-        struct housekeeper_options o = {
-            .writer = s->writer, .reaper = s->reaper, .reader = s->reader, .metrics = s->metrics};
+        struct housekeeper_options o = {.writer = s->writer,
+                                        .reaper = s->reaper,
+                                        .reader = s->reader,
+                                        .metrics = s->metrics,
+                                        .reload = s->tls ? reload : NULL,
+                                        .arg = s};
         r = housekeeper_run(&o);
         log_info("stopping: no more events are taken, attempts under way may end", log_int("signal", r));
     }

@@ -12,9 +12,30 @@
       "put it on a disk that survives the machine's restart")                                                \
     X(LISTEN, listen, "listen", "127.0.0.1:8484", 0, 0, "HOST:PORT",                                         \
       "where the API listens; port 0 lets the system choose",                                                \
-      "another port; an address beyond loopback needs insecure-listen")                                      \
-    X(FLAG, insecure_listen, "insecure-listen", "false", 0, 0, NULL, "listen on an address beyond loopback", \
-      "the API speaks plain HTTP: only where a TLS proxy stands in front or the network is trusted")         \
+      "another port; an address beyond loopback needs TLS, or insecure-listen")                              \
+    X(LISTEN, admin_listen, "admin-listen", NULL, 0, 0, "HOST:PORT",                                         \
+      "where the control plane is served apart: then listen serves publishing, receipts and health alone",   \
+      "keep tenants, subscriptions, keys, metrics and the web UI off the network that publishes")            \
+    X(TEXT, tls_certificate, "tls-certificate", NULL, 0, 0, "FILE",                                          \
+      "PEM file of the API's certificate and its chain, leaf first; read again on SIGHUP",                   \
+      "speak https (TLS 1.2 and 1.3) without a proxy in front")                                              \
+    X(TEXT, tls_key, "tls-key", NULL, 0, 0, "FILE", "PEM file of the certificate's private key",             \
+      "it goes with tls-certificate")                                                                        \
+    X(FLAG, insecure_listen, "insecure-listen", "false", 0, 0, NULL,                                         \
+      "listen on an address beyond loopback without TLS",                                                    \
+      "plain HTTP shows keys and payloads: only where a TLS proxy stands in front or the network is "        \
+      "trusted")                                                                                             \
+    X(NUMBER, connections_max, "connections-max", "4096", 16, 100000, "N",                                   \
+      "connections to the API at one time; more wait until one ends",                                        \
+      "more producers that keep connections open; each takes a socket and 16 KiB")                           \
+    X(NUMBER, connections_per_client_max, "connections-per-client-max", "1024", 1, 100000, "N",              \
+      "connections of one address at one time; more are closed at once",                                     \
+      "fewer, so that one client cannot take all; more behind a proxy, which is one client")                 \
+    X(NUMBER, head_timeout_ms, "head-timeout-ms", "15000", 100, 600000, "MS",                                \
+      "how long the head of a request may take to arrive, TLS handshake included",                           \
+      "longer for clients on very slow lines")                                                               \
+    X(NUMBER, body_timeout_ms, "body-timeout-ms", "60000", 100, 3600000, "MS",                               \
+      "how long the body of a request may take to arrive", "longer for large batches on slow lines")         \
     X(TEXT, store, "store", NULL, 0, 0, "URL",                                                               \
       "where everything is kept: sqlite:FILE; by default posthorn.db in the data folder",                    \
       "a database file on another disk than the data folder")                                                \

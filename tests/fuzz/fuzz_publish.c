@@ -51,14 +51,14 @@ static void check_accepted(const struct publish *p, struct slice body, const str
     check_bodies(p);
 }
 
-/* What jansson takes for JSON is none to us only when it is nested too deeply. (jansson steps over a NUL that
- * follows a number.) */
+/* What jansson takes for JSON is none to us only when it is nested deeper than 64 levels. (jansson steps over
+ * a NUL that follows a number.) */
 static void check_malformed(struct slice body, const char *problem, size_t offset) {
     CHECK(problem && offset <= body.n);
     if (body.n == 0 || memchr(body.p, '\0', body.n))
         return;
     json_t *other = json_loadb(body.p, body.n, JSON_DECODE_ANY, NULL);
-    CHECK(!other || strcmp(problem, "nested too deeply") == 0);
+    CHECK(!other || strcmp(problem, "nested deeper than 64 levels") == 0);
     json_decref(other);
 }
 

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import http from 'node:http';
+import https from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -131,8 +132,8 @@ export class Server {
 
   #status(path) {
     return new Promise((resolve) => {
-      http
-        .get(this.url + path, { agent: false }, (response) => resolve(response.resume().statusCode))
+      (this.url.startsWith('https:') ? https : http)
+        .get(this.url + path, { agent: false, rejectUnauthorized: false }, (response) => resolve(response.resume().statusCode))
         .on('error', () => resolve(0));
     });
   }

@@ -1,0 +1,194 @@
+// Clients that are slow, many or large: each meets a limit, and nobody else notices.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { rm } from 'node:fs/promises';
+import net from 'node:net';
+import { describe } from 'node:test';
+
+import { Api } from './lib/api.mjs';
+import { makeCertificate } from './lib/certificate.mjs';
+import { LOOPBACK_FLAGS, temporaryFolder } from './lib/server.mjs';
+import { lifecycleTest, suite } from './lib/suite.mjs';
+import { waitFor } from './lib/wait.mjs';
+
+const SLOW = ['--head-timeout-ms', '600', '--body-timeout-ms', '600'];
+const DRIP_MS = 50;
+
+/** A raw connection that keeps what came, and knows when it was closed. */
+async function connect(server) {
+  const socket = net.connect(new URL(server.url).port, '127.0.0.1');
+  const client = { socket, text: '', closed: false };
+  socket.setEncoding('latin1').on('data', (text) => (client.text += text));
+  socket.on('error', () => {}).on('close', () => (client.closed = true));
+  await once(socket, 'connect');
+  client.status = () => Number(client.text.match(/^HTTP\/1\.1 (\d+)/)?.[1]);
+  client.answers = () => client.text.match(/HTTP\/1\.1 \d+/g)?.length ?? 0;
+  return client;
+}
+
+/** Sends a byte now and then, so that the connection is never idle, until it is closed; how many bytes went out. */
+async function drip(client, byte = 'a') {
+  let sent = 0;
+  const timer = setInterval(() => client.socket.writable && client.socket.write(byte) && sent++, DRIP_MS);
+  try {
+    await waitFor(() => client.closed, { what: 'the slow connection to be cut off' });
+  } finally {
+    clearInterval(timer);
+    client.socket.destroy();
+  }
+  return sent;
+}
+
+const head = (server, path, length) =>
+  `POST ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${server.adminKey}\r\n` +
+  `Content-Type: application/json\r\nContent-Length: ${length}\r\n\r\n`;
+
+describe('slow clients', () => {
+  lifecycleTest('a head that drips in is cut off, the first and a later one', async ({ start }) => {
+    const server = await start({ flags: [...LOOPBACK_FLAGS, ...SLOW] });
+    const first = await connect(server);
+    first.socket.write('GET /healthz HTTP/1.1\r\nX-Slow: ');
+    assert.ok((await drip(first)) > 2, 'bytes went out all the while');
+    assert.equal(first.text, '');
+
+    const line = await connect(server);
+    await drip(line, 'G'); // not even a request line
+    assert.equal(line.answers(), 0);
+
+    const later = await connect(server);
+    later.socket.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
+    await waitFor(() => later.status() === 200, { what: 'the first answer' });
+    later.socket.write('GET /healthz HTTP/1.1\r\nX-Slow: ');
+    await drip(later);
+    assert.equal(later.answers(), 1);
+    assert.ok(server.running);
+  });
+
+  lifecycleTest('a body that drips in is cut off, and has no effect', async ({ start }) => {
+    const server = await start({ flags: [...LOOPBACK_FLAGS, ...SLOW] });
+    const tenant = await new Api(server).createTenant();
+    for (const key of [server.adminKey, 'wrong']) {
+      const slow = await connect(server);
+      slow.socket.write(head({ adminKey: key }, `${tenant.path}/events`, 5000));
+      slow.socket.write('{"type":"invoice.paid","data":"');
+      assert.ok((await drip(slow)) > 2);
+      assert.notEqual(slow.status(), 202);
+    }
+    assert.equal((await tenant.all('/events')).length, 0);
+    // Who takes his time, but not too much, is served.
+    const patient = await connect(server);
+    const body = '{"type":"invoice.paid","data":1}';
+    const whole = head(server, `${tenant.path}/events`, body.length) + body;
+    for (let at = 0; at < whole.length; at += 80) {
+      patient.socket.write(whole.slice(at, at + 80));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await waitFor(() => patient.status() === 202, { what: 'the patient publish to be answered' });
+    patient.socket.destroy();
+    tenant.api.agent.destroy();
+  });
+
+  lifecycleTest('many slow connections keep nobody else waiting', async ({ start }) => {
+    const server = await start({ flags: [...LOOPBACK_FLAGS, '--head-timeout-ms', '3000'] });
+    const slow = await Promise.all(Array.from({ length: 300 }, () => connect(server)));
+    for (const client of slow) client.socket.write('POST /v1/tenants HTTP/1.1\r\nX-Slow: ');
+    const tenant = await new Api(server).createTenant();
+    for (let i = 0; i < 20; i++) await tenant.publish();
+    await waitFor(() => slow.every((client) => client.closed), { what: 'all slow connections to be cut off' });
+    tenant.api.agent.destroy();
+  });
+
+  lifecycleTest('a TLS handshake that does not end is cut off', async ({ start }) => {
+    const folder = await temporaryFolder();
+    try {
+      const { certificate, key } = await makeCertificate(folder, 'limits');
+      const server = await start({ flags: [...LOOPBACK_FLAGS, ...SLOW, '--tls-certificate', certificate, '--tls-key', key] });
+      const silent = await connect(server);
+      await waitFor(() => silent.closed, { what: 'a silent client to be cut off' });
+      const slow = await connect(server);
+      slow.socket.write(Buffer.from([0x16, 0x03, 0x01, 0x02, 0x00, 0x01])); // the beginning of a ClientHello
+      await drip(slow, '\x00');
+      const tenant = await new Api(server).createTenant();
+      await tenant.publish();
+      tenant.api.agent.destroy();
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+});
+
+describe('many connections', () => {
+  lifecycleTest('one address may open so many, and more once one has ended', async ({ start }) => {
+    const server = await start({ flags: [...LOOPBACK_FLAGS, '--connections-per-client-max', '4'] });
+    const ask = async () => {
+      const client = await connect(server);
+      client.socket.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
+      await waitFor(() => client.closed || client.status() === 200, { what: 'an answer, or the end' });
+      return client;
+    };
+    const open = [];
+    // What the harness itself had open ends meanwhile.
+    await waitFor(async () => {
+      const client = await ask();
+      if (!client.closed) open.push(client);
+      return open.length === 4;
+    }, { what: 'four connections' });
+    const fifth = await ask();
+    assert.ok(fifth.closed && fifth.answers() === 0, 'the fifth is closed at once');
+    open.pop().socket.destroy();
+    await waitFor(async () => {
+      const client = await ask();
+      if (!client.closed) open.push(client);
+      return !client.closed;
+    }, { what: 'a place that became free' });
+    for (const client of open) client.socket.destroy();
+  });
+
+  lifecycleTest('in all, more wait until one ends', async ({ start }) => {
+    const server = await start({ flags: [...LOOPBACK_FLAGS, '--connections-max', '16', '--api-threads', '1'] });
+    const clients = await Promise.all(Array.from({ length: 40 }, () => connect(server)));
+    const answered = () => clients.filter((client) => client.status() === 200);
+    for (const client of clients) client.socket.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
+    await waitFor(() => answered().length >= 10, { what: 'the first answers' });
+    assert.ok(answered().length <= 16);
+    await waitFor(() => {
+      for (const client of answered()) client.socket.destroy();
+      return answered().length === 40;
+    }, { what: 'all to be served in turn' });
+  });
+});
+
+suite('large requests', ({ test }) => {
+  test('a long path is 404, a long query 414, a large head 431', async ({ api }) => {
+    const long = 'a'.repeat(5000);
+    assert.equal((await api.request('GET', `/${long}`)).status, 404);
+    assert.equal((await api.request('GET', `/v1/tenants?limit=${long}`)).status, 414);
+    assert.equal((await api.request('GET', '/v1/tenants', { headers: { 'x-a': long } })).status, 200);
+    const huge = await connect(api.server);
+    huge.socket.write(`GET /v1/tenants HTTP/1.1\r\nX-A: ${'a'.repeat(40_000)}\r\n\r\n`);
+    await waitFor(() => huge.answers() > 0, { what: 'a large head to be answered' });
+    assert.equal(huge.status(), 431);
+    huge.socket.destroy();
+  });
+
+  test('JSON nested deeper than 64 is refused, on every route', async ({ tenant, api }) => {
+    const nested = (depth) => '['.repeat(depth) + ']'.repeat(depth);
+    await tenant.publishText(`{"type":"a","data":${nested(60)}}`);
+    const published = await tenant.request('POST', '/events', { body: `{"type":"a","data":${nested(70)}}` });
+    assert.equal(published.status, 400);
+    const changed = await api.request('POST', '/v1/tenants', { body: `{"id":"deep","name":${nested(70)}}` });
+    assert.equal(changed.status, 400);
+    assert.match(changed.json.detail, /64/);
+    await api.expect(404, 'GET', '/v1/tenants/deep');
+  });
+
+  test('bodies and batches have their limits', async ({ tenant, api }) => {
+    const event = { type: 'a', data: 1 };
+    await tenant.expect(202, 'POST', '/events/batch', { body: Array(1000).fill(event) });
+    await tenant.expect(422, 'POST', '/events/batch', { body: Array(1001).fill(event) });
+    const megabyte = 'x'.repeat(1024 * 1024);
+    await tenant.expect(413, 'POST', '/events', { body: { type: 'a', data: megabyte } });
+    await api.expect(413, 'POST', '/v1/tenants', { body: { id: 'large', name: megabyte } });
+  });
+});
