@@ -9,7 +9,7 @@ void config_help(struct buf *out) {
         buf_addf(out, "  --%s%s%s", s->name, s->placeholder ? " " : "", s->placeholder ? s->placeholder : "");
         int width = (int)(out->n - before);
         buf_addf(out, "%*s%s", width < HELP_COLUMN ? HELP_COLUMN - width : 1, "", s->what);
-        if (s->preset && s->kind != SETTING_FLAG)
+        if (s->preset && (s->kind != SETTING_FLAG || strcmp(s->preset, "true") == 0))
             buf_addf(out, " (default %s)", s->preset);
         buf_add_char(out, '\n');
     }

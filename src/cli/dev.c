@@ -182,9 +182,10 @@ static int load(struct dev *d, int argc, char **argv, struct buf *problems) {
     buf_addf(&data, "--data=%s", d->folder);
     buf_addf(&store, "--store=sqlite:%s/posthorn.db", d->folder);
     char http[] = "--allow-http", address[] = "--allow-address=127.0.0.0/8", port[] = "--allow-port=1-65535";
+    char sandbox[] = "--sandbox=false"; /* the folder above is removed in the end */
     if (!buf_ok(&data) || !buf_ok(&store))
         return -ENOMEM;
-    char *const added[] = {data.p, store.p, http, address, port};
+    char *const added[] = {data.p, store.p, http, address, port, sandbox};
     enum { ADDED = sizeof added / sizeof added[0] };
     _cleanup_free_ char **all = calloc((size_t)argc + ADDED, sizeof *all);
     if (!all)

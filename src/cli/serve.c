@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 
 #include <curl/curl.h>
 
@@ -108,14 +107,8 @@ static void changed(void *arg, uint32_t no) {
 
 /* ---- start: the store and what memory holds of it ---- */
 
-static int make_data_folder(const char *path) {
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
-        return failed("the data folder cannot be made", -errno, path);
-    return 0;
-}
-
 static int open_store(struct server *s) {
-    int r = make_data_folder(s->c->data);
+    int r = hardening_take_data(s->c);
     if (r < 0)
         return r;
     r = admin_key_load(s->c->data, s->c->admin_key, s->admin_key, &s->admin_key_made);
@@ -129,6 +122,8 @@ static int open_store(struct server *s) {
         return r;
     }
     r = secret_key_unlock(s->c, s->store);
+    if (r == 0)
+        r = hardening_confine(s->c);
     return r < 0 ? r : store_reader_open(s->store, &s->reader);
 }
 

@@ -86,6 +86,12 @@
     X(FORMAT, log_json, "log-format", "text", 0, 0, "FORMAT",                                                \
       "form of the log on stderr: text or json (a JSON object a line)",                                      \
       "json where a program collects the log")                                                               \
+    X(TEXT, user, "user", NULL, 0, 0, "NAME",                                                                \
+      "the user to become once the listeners are open, when started as root",                                \
+      "listen on a port below 1024 without a server that is root")                                           \
+    X(FLAG, sandbox, "sandbox", "true", 0, 0, NULL,                                                          \
+      "give up all files but the data folder and what is needed, and running programs (Landlock, seccomp)",  \
+      "off while looking for a fault, or where certificates are links that move to other folders")           \
     X(FLAG, permit_core_dumps, "permit-core-dumps", "false", 0, 0, NULL,                                     \
       "let a crash leave a core dump, and debuggers attach",                                                 \
       "while looking for a fault: the memory, and so a dump, holds signing secrets")                         \
