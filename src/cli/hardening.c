@@ -21,7 +21,8 @@ static int refuse(int error, const char *what, const char *object, const char *a
 static void forbid_core_dumps(void) {
     /* The limit alone does not hold where cores are piped to a program. */
     struct rlimit none = {0, 0};
-    if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+    bool limited = setrlimit(RLIMIT_CORE, &none) == 0;
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || !limited)
         log_warn("core dumps cannot be forbidden: one would hold signing secrets",
                  log_str("error", strerror(errno)));
 }

@@ -18,6 +18,7 @@
 #include "cli/housekeeper.h"
 #include "cli/listener.h"
 #include "cli/operator.h"
+#include "cli/notify.h"
 #include "cli/secret_key.h"
 #include "deliver/egress.h"
 #include "fanout/apply.h"
@@ -480,7 +481,9 @@ static void say_ready(struct server *s, const struct serve_hooks *hooks) {
 
 static void reload(void *arg) {
     struct server *s = arg;
+    notify_manager("RELOADING=1");
     certificate_reload(s->tls);
+    notify_manager("READY=1");
 }
 
 int serve_run(const struct config *c, const struct serve_hooks *hooks) {
@@ -503,6 +506,7 @@ int serve_run(const struct config *c, const struct serve_hooks *hooks) {
     int r = start(s);
     if (r == 0) {
         say_ready(s, hooks);
+        notify_manager("READY=1");
         struct housekeeper_options o = {.writer = s->writer,
                                         .reaper = s->reaper,
                                         .reader = s->reader,
@@ -510,6 +514,7 @@ int serve_run(const struct config *c, const struct serve_hooks *hooks) {
                                         .reload = s->tls ? reload : NULL,
                                         .arg = s};
         r = housekeeper_run(&o);
+        notify_manager("STOPPING=1");
         log_info("stopping: no more events are taken, attempts under way may end", log_int("signal", r));
     }
     stop(s);
