@@ -25,6 +25,7 @@ struct signer {
     EVP_MAC *mac;
     EVP_MAC_CTX *mac_ctx;
     EVP_MD_CTX *md_ctx;
+    bool holds_key;
     struct buf message; /* ed25519 wants "id.timestamp.body" in one piece */
 };
 
@@ -66,6 +67,17 @@ void signer_free(struct signer *s) {
     free(s);
 }
 
+void signer_forget(struct signer *s) {
+    static const unsigned char nothing[SECRET_BYTES_MIN];
+    if (!s->holds_key)
+        return;
+    /* Another key is the one way to make it let go of the last one. */
+    if (!EVP_MAC_init(s->mac_ctx, nothing, sizeof nothing, NULL))
+        (void)openssl_failed();
+    EVP_MD_CTX_reset(s->md_ctx);
+    s->holds_key = false;
+}
+
 static void encode_base64(const void *p, size_t n, char out[BASE64_TEXT_MAX + 1]) {
     CHECK(n <= SECRET_BYTES_MAX);
     EVP_EncodeBlock((unsigned char *)out, p, (int)n);
@@ -103,6 +115,7 @@ static int sign_hmac(struct signer *s, const struct signing_key *key, struct sli
     size_t n = 0;
     char stamp[32];
     format_stamp(timestamp, stamp);
+    s->holds_key = true;
     if (!EVP_MAC_init(s->mac_ctx, key->bytes, key->size, NULL) ||
         !EVP_MAC_update(s->mac_ctx, (const unsigned char *)id.p, id.n) ||
         !EVP_MAC_update(s->mac_ctx, (const unsigned char *)stamp, strlen(stamp)) ||
@@ -151,6 +164,7 @@ static int sign_ed25519(struct signer *s, const struct signing_key *key, struct 
     _cleanup_pkey_ EVP_PKEY *pkey =
         EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, key->bytes, ED25519_KEY_SIZE);
     EVP_MD_CTX_reset(s->md_ctx);
+    s->holds_key = true;
     if (!pkey || EVP_DigestSignInit(s->md_ctx, NULL, NULL, NULL, pkey) <= 0 ||
         EVP_DigestSign(s->md_ctx, signature, &n, (const unsigned char *)message.p, message.n) <= 0)
         return openssl_failed();

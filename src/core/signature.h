@@ -24,6 +24,8 @@ struct signing_key {
 struct signer;
 struct signer *signer_new(void); /* NULL when memory is out */
 void signer_free(struct signer *s);
+/* Wipes the key that it signed with last, which OpenSSL keeps until the next one. */
+void signer_forget(struct signer *s);
 
 /* "v1,BASE64" or "v1a,BASE64" of one key over "id.timestamp.body" into out. -EINVAL for a
  * public key, -EIO when OpenSSL fails, -ENOMEM. */

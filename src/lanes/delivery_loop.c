@@ -369,6 +369,7 @@ static void tell_lag(struct delivery_loop *d, int64_t now) {
 static void before_wait(void *arg) {
     struct delivery_loop *d = arg;
     int64_t now = clock_now_ms();
+    signer_forget(d->signer);
     if (d->turn_under_way)
         return;
     tell_lag(d, now);

@@ -112,18 +112,23 @@ describe('secrets at rest', () => {
     await tenant.waitDelivery({ ...(await tenant.publish()), subscription_id: made[1].id });
   });
 
-  lifecycleTest('are gone from memory once nothing signs with them', async ({ start }) => {
+  lifecycleTest('are gone from memory once nothing signs with them', async ({ start, receiver }) => {
     const server = await start({ flags: [...LOOPBACK_FLAGS, '--permit-core-dumps'] }); // its user may read its memory
+    const sink = await receiver();
     const tenant = await new Api(server).createTenant();
     const given = `whsec_${randomBytes(48).toString('base64')}`;
-    const kept = await tenant.subscribe('https://example.com/');
-    const gone = await tenant.subscribe('https://example.com/', { secret: given });
+    const kept = await tenant.subscribe(sink.url(), { event_types: ['never'] });
+    const gone = [await tenant.subscribe(sink.url(), { secret: given }), await tenant.subscribe(sink.url(), { signature: 'ed25519' })];
+    const event = await tenant.publish();
+    for (const { id } of gone) await tenant.waitDelivery({ ...event, subscription_id: id });
     assert.ok(formsOf(kept.secret).some((form) => inMemory(server.child.pid, form)), 'the search finds what is there');
-    await tenant.expect(204, 'DELETE', `/subscriptions/${gone.id}`);
-    tenant.api.agent.destroy(); // and with it the connection it came on
-    await waitFor(() => formsOf(given).every((form) => !inMemory(server.child.pid, form)), {
-      what: 'the secret of a deleted subscription to be nowhere in memory',
-    });
+    for (const { id } of gone) await tenant.expect(204, 'DELETE', `/subscriptions/${id}`);
+    tenant.api.agent.destroy(); // and with it the connections they came on
+    for (const { secret } of gone) {
+      await waitFor(() => formsOf(secret).every((form) => !inMemory(server.child.pid, form)), {
+        what: 'the secret of a deleted subscription to be nowhere in memory',
+      });
+    }
   });
 
   lifecycleTest('are in no core dump', async ({ start }) => {

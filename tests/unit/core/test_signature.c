@@ -326,13 +326,39 @@ static void test_refused_secrets(void **state) {
     signer_free(NULL);
 }
 
+/* What was forgotten is set up again by the next signature. */
+static void test_signing_goes_on_after_forgetting(void **state) {
+    struct signer *s = *state;
+    static const enum signing_scheme schemes[] = {SIGNING_HMAC, SIGNING_ED25519};
+    signer_forget(s);
+    for (size_t i = 0; i < 2; i++) {
+        struct signing_key key;
+        char before[SIGNATURE_TEXT_SIZE], after[SIGNATURE_TEXT_SIZE];
+        assert_int_equal(signing_key_generate(schemes[i], &key), 0);
+        assert_int_equal(signer_sign(s, &key, SLICE_LIT("id"), 1, SLICE_LIT("body"), before), 0);
+        signer_forget(s);
+        signer_forget(s);
+        assert_int_equal(signer_sign(s, &key, SLICE_LIT("id"), 1, SLICE_LIT("body"), after), 0);
+        assert_string_equal(before, after);
+    }
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_vectors_sign),    TEST(test_vectors_public_halves), TEST(test_secrets_read_back),
-        TEST(test_refused_headers), TEST(test_refused_contents),      TEST(test_tolerance),
-        TEST(test_one_of_many),     TEST(test_generated_keys),        TEST(test_keys_take_turns),
-        TEST(test_a_large_body),    TEST(test_secret_lengths),        TEST(test_refused_secrets),
+        TEST(test_vectors_sign),
+        TEST(test_signing_goes_on_after_forgetting),
+        TEST(test_vectors_public_halves),
+        TEST(test_secrets_read_back),
+        TEST(test_refused_headers),
+        TEST(test_refused_contents),
+        TEST(test_tolerance),
+        TEST(test_one_of_many),
+        TEST(test_generated_keys),
+        TEST(test_keys_take_turns),
+        TEST(test_a_large_body),
+        TEST(test_secret_lengths),
+        TEST(test_refused_secrets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
