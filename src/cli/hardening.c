@@ -125,6 +125,8 @@ int hardening_confine(const struct config *c) {
     if (r == 0)
         r = add_folder_of(&certificates, c->tls_key);
     if (r == 0)
+        r = add_folder_of(&certificates, c->ca_file);
+    if (r == 0)
         r = enter(c, &stores, &certificates, &confined);
     if (r < 0)
         return refuse(r, "the sandbox cannot be entered", c->data, "sandbox=false does without it");
