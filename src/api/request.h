@@ -16,6 +16,7 @@ enum scope {
     SCOPE_REPLAYS_WRITE = 32,
     SCOPE_ADMIN = 64, /* all of them, and the control plane of tenants and keys */
     SCOPE_NONE = 0,   /* the route needs no key */
+    SCOPE_REPLAYS_READ = SCOPE_DELIVERIES_READ | SCOPE_REPLAYS_WRITE, /* either of them */
 };
 
 /* Of "events:write" and the like; SCOPE_NONE when there is none of that name. */

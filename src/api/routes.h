@@ -7,7 +7,7 @@
 struct route {
     const char *method;
     const char *pattern;
-    enum scope scope;
+    enum scope scope;                  /* or a set of them, each of which will do */
     void (*handle)(struct request *r); /* answers, or suspends */
     enum { BODY_NONE, BODY_JSON, BODY_EVENT, BODY_BATCH } body;
     /* The part of a tenant's key's reach: with TENANT_ROUTE the path's tenant must be the key's. */
@@ -49,6 +49,11 @@ void route_list_deliveries(struct request *r);
 void route_get_delivery(struct request *r);
 void route_list_attempts(struct request *r);
 void route_replay_delivery(struct request *r);
+/* routes_replays.c */
+void route_create_replay(struct request *r);
+void route_list_replays(struct request *r);
+void route_get_replay(struct request *r);
+void route_cancel_replay(struct request *r);
 /* routes_keys.c */
 void route_create_key(struct request *r);
 void route_list_keys(struct request *r);

@@ -5,6 +5,7 @@
 
 #include "core/address.h"
 #include "fanout/apply.h"
+#include "fanout/replayer.h"
 #include "ingest/ingest.h"
 #include "store/directory.h"
 
@@ -30,6 +31,7 @@ struct api_options {
     struct writer *writer;
     struct ingest *ingest;
     struct fanout *fanout;
+    struct replayer *replayer;
     struct dispatch *dispatch;
     struct id_source *ids;
     struct metrics *metrics;

@@ -18,6 +18,7 @@ enum {
     LOG_EVERY_MS = 5000,       /* how far the log by subscription is behind */
     LOG_AGE_MS = 1000,         /* of an event that is taken into it: by then its own transaction has ended */
     LOG_DELIVERIES_A_STEP = 20000,
+    REPLAY_EVERY_MS = 100,  /* for those that wait for their pace */
     COUNT_EVERY_MS = 15000, /* gauges that drift (replays, retention, order) are set right */
 };
 
@@ -26,7 +27,7 @@ struct housekeeper {
     struct loop *loop;
     struct loop_watch signals;
     int signal_caught;
-    struct loop_timer reap_timer, retain_timer, log_timer, count_timer;
+    struct loop_timer reap_timer, retain_timer, log_timer, count_timer, replay_timer;
     struct writer_job reap_job, retain_job, log_job;
     struct loop_message reaped, retained, logged;
     bool reaping, retaining, logging;
@@ -64,6 +65,7 @@ static void on_signal(struct loop_watch *w, uint32_t events) {
     loop_timer_clear(h->loop, &h->retain_timer);
     loop_timer_clear(h->loop, &h->log_timer);
     loop_timer_clear(h->loop, &h->count_timer);
+    loop_timer_clear(h->loop, &h->replay_timer);
     end_when_idle(h);
 }
 
@@ -168,6 +170,14 @@ static void count_deliveries(struct loop_timer *t) {
     in_ms(h, &h->count_timer, COUNT_EVERY_MS);
 }
 
+/* ---- bulk replays ---- */
+
+static void tick_replays(struct loop_timer *t) {
+    struct housekeeper *h = (struct housekeeper *)((char *)t - offsetof(struct housekeeper, replay_timer));
+    replayer_tick(h->o.replayer);
+    in_ms(h, &h->replay_timer, REPLAY_EVERY_MS);
+}
+
 /* ---- life ---- */
 
 static int watch_signals(struct housekeeper *h) {
@@ -197,6 +207,7 @@ int housekeeper_run(const struct housekeeper_options *o) {
         .retained = {.fn = retention_returned},
         .log_timer = {.fn = start_log},
         .count_timer = {.fn = count_deliveries},
+        .replay_timer = {.fn = tick_replays},
         .log_job = {.run = run_log, .done = log_done},
         .logged = {.fn = log_returned},
     };
@@ -208,6 +219,7 @@ int housekeeper_run(const struct housekeeper_options *o) {
         in_ms(&h, &h.retain_timer, RETAIN_EVERY_MS);
         in_ms(&h, &h.log_timer, LOG_EVERY_MS);
         in_ms(&h, &h.count_timer, COUNT_EVERY_MS);
+        in_ms(&h, &h.replay_timer, REPLAY_EVERY_MS);
         loop_run(h.loop, NULL, NULL);
         close(h.signals.fd);
     }

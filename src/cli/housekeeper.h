@@ -2,12 +2,14 @@
  * its periodic work, the reaper's each second and retention's small steps. */
 #pragma once
 
+#include "fanout/replayer.h"
 #include "settle/reaper.h"
 #include "store/writer.h"
 
 struct housekeeper_options {
     struct writer *writer;
     struct reaper *reaper;
+    struct replayer *replayer;
     struct store_reader *reader; /* the main thread's */
     struct metrics *metrics;
     void (*reload)(void *arg); /* what SIGHUP asks for; NULL: it ends the server as SIGTERM does */

@@ -24,6 +24,7 @@
 #include "fanout/apply.h"
 #include "fanout/pump.h"
 #include "fanout/raise.h"
+#include "fanout/replayer.h"
 #include "ingest/ingest.h"
 #include "store/snapshot.h"
 
@@ -51,6 +52,7 @@ struct server {
     struct reaper *reaper;
     struct writer *writer;
     struct pump *pump;
+    struct replayer *replayer;
     struct dispatch *dispatch;
     struct ingest *ingest;
     struct api *api;
@@ -69,6 +71,7 @@ static void after_commit(void *arg) {
     struct server *s = arg;
     fanout_announce(s->fanout, s->dispatch);
     pump_kick(s->pump);
+    replayer_committed(s->replayer, s->store);
 }
 
 static const struct subscription *subscription_of(void *arg, uint32_t no) {
@@ -282,12 +285,24 @@ static int start_dispatch(struct server *s) {
     return dispatch_start(&o, &s->dispatch);
 }
 
+static int start_replayer(struct server *s) {
+    struct replayer_options o = {.fanout = s->fanout,
+                                 .writer = s->writer,
+                                 .dispatch = s->dispatch,
+                                 .metrics = s->metrics,
+                                 .ids = &s->ids,
+                                 .share_percent = (unsigned)s->c->replay_share};
+    return replayer_new(&o, &s->replayer);
+}
+
 static int start_stages(struct server *s) {
     int r = writer_start(s->store, (size_t)s->c->queue_max, s->metrics, &s->writer);
     if (r == 0)
         r = pump_new(s->fanout, s->writer, &s->pump);
     if (r == 0)
         r = start_dispatch(s);
+    if (r == 0)
+        r = start_replayer(s);
     if (r < 0)
         return r;
     s->apply = (struct apply_context){s->store, s->writer, s->fanout, s->dispatch, s->c->allow_http};
@@ -340,6 +355,7 @@ static int start_api(struct server *s) {
         .writer = s->writer,
         .ingest = s->ingest,
         .fanout = s->fanout,
+        .replayer = s->replayer,
         .dispatch = s->dispatch,
         .ids = &s->ids,
         .metrics = s->metrics,
@@ -417,6 +433,8 @@ static void stop(struct server *s) {
         api_stop_accepting(s->api);
     if (s->pump)
         pump_stop(s->pump);
+    if (s->replayer)
+        replayer_stop(s->replayer);
     /* The API before the loops: a deletion under way is answered by its loop. */
     if (s->dispatch)
         dispatch_stop_claiming(s->dispatch);
@@ -430,6 +448,7 @@ static void stop(struct server *s) {
     dispatch_free(s->dispatch);
     ingest_free(s->ingest);
     pump_free(s->pump);
+    replayer_free(s->replayer);
     reaper_free(s->reaper);
     fanout_free(s->fanout);
     body_cache_free(s->bodies);
@@ -509,6 +528,7 @@ int serve_run(const struct config *c, const struct serve_hooks *hooks) {
         notify_manager("READY=1");
         struct housekeeper_options o = {.writer = s->writer,
                                         .reaper = s->reaper,
+                                        .replayer = s->replayer,
                                         .reader = s->reader,
                                         .metrics = s->metrics,
                                         .reload = s->tls ? reload : NULL,

@@ -102,6 +102,9 @@
     X(NUMBER, max_in_flight, "max-in-flight", "2000", 1, 20000, "N",                                         \
       "attempts under way at one time, over all tenants",                                                    \
       "more for many slow receivers; each takes a socket")                                                   \
+    X(NUMBER, replay_share, "replay-share", "50", 1, 100, "PERCENT",                                         \
+      "how much of a subscription's max_in_flight bulk replays may take, at least one",                      \
+      "less where live events must not notice a replay at all; more to get a backlog through sooner")        \
     X(NUMBER, lease_margin_ms, "lease-margin-ms", "10000", 2000, 600000, "MS",                               \
       "how much longer than the policy's timeout a task is leased",                                          \
       "a lease must outlast the whole attempt and its settling, or a slow attempt would be sent twice: "     \

@@ -42,6 +42,7 @@ struct policy {
     uint32_t max_attempts;
     uint32_t window_seconds;
     uint32_t disable_after_seconds;
+    bool replay_on_recovery;          /* what it lost is replayed by itself when the endpoint recovers */
     uint16_t *retry_on, *no_retry_on; /* owned; status codes */
     uint16_t retry_on_n, no_retry_on_n;
 };

@@ -114,9 +114,16 @@ static void parse_statuses(struct doc *policy, const char *name, const char *oth
 }
 
 void policy_doc_parse(struct doc *subscription, uint32_t window_seconds_default) {
-    static const char *const names[] = {"timeout_ms", "max_in_flight", "rate_limit",
-                                        "retry",      "max_attempts",  "window_seconds",
-                                        "retry_on",   "no_retry_on",   "disable_after_seconds"};
+    static const char *const names[] = {"timeout_ms",
+                                        "max_in_flight",
+                                        "rate_limit",
+                                        "retry",
+                                        "max_attempts",
+                                        "window_seconds",
+                                        "retry_on",
+                                        "no_retry_on",
+                                        "disable_after_seconds",
+                                        "replay_on_recovery"};
     struct doc d;
     doc_enter(&d, subscription, "policy");
     (void)doc_int(&d, "timeout_ms", POLICY_TIMEOUT_MS_MIN, POLICY_TIMEOUT_MS_MAX, POLICY_TIMEOUT_MS_DEFAULT);
@@ -129,6 +136,7 @@ void policy_doc_parse(struct doc *subscription, uint32_t window_seconds_default)
     parse_statuses(&d, "no_retry_on", "retry_on");
     (void)doc_int(&d, "disable_after_seconds", 1, POLICY_DISABLE_AFTER_SECONDS_MAX,
                   POLICY_DISABLE_AFTER_SECONDS_DEFAULT);
+    (void)doc_bool(&d, "replay_on_recovery", false);
     doc_refuse_unknown(&d, names, COUNT(names));
     doc_leave(&d, subscription, "policy");
 }
@@ -188,6 +196,7 @@ int policy_from_doc(const json_t *policy, struct policy *ret) {
     read_u32(policy, "max_attempts", &p.max_attempts);
     read_u32(policy, "window_seconds", &p.window_seconds);
     read_u32(policy, "disable_after_seconds", &p.disable_after_seconds);
+    p.replay_on_recovery = json_is_true(json_object_get(policy, "replay_on_recovery"));
     if (read_schedule(json_object_get(retry, "schedule_seconds"), &p.retry) < 0 ||
         read_statuses(json_object_get(policy, "retry_on"), &p.retry_on, &p.retry_on_n) < 0 ||
         read_statuses(json_object_get(policy, "no_retry_on"), &p.no_retry_on, &p.no_retry_on_n) < 0) {

@@ -142,8 +142,7 @@ struct subscription *subscription_from_doc(const json_t *doc) {
     return TAKE_PTR(s);
 }
 
-/* "x.*" covers what begins with "x.". */
-static bool covers(struct slice pattern, struct slice event_type) {
+bool event_type_covered(struct slice pattern, struct slice event_type) {
     if (pattern.n < 2 || memcmp(pattern.p + pattern.n - 2, ".*", 2) != 0)
         return slice_eq(pattern, event_type);
     return slice_starts_with(event_type, (struct slice){pattern.p, pattern.n - 1});
@@ -153,7 +152,7 @@ bool subscription_matches(const struct subscription *s, struct slice event_type)
     if (s->event_types_n == 0)
         return !event_type_reserved(event_type);
     for (uint16_t i = 0; i < s->event_types_n; i++)
-        if (covers(slice_of(s->event_types[i]), event_type))
+        if (event_type_covered(slice_of(s->event_types[i]), event_type))
             return true;
     return false;
 }

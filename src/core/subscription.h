@@ -92,6 +92,9 @@ json_t *subscription_take_tls(json_t *doc);
  * when memory is out. */
 struct subscription *subscription_from_doc(const json_t *doc);
 
+/* Whether a pattern means an event type: the same name, or "x.*" for what begins with "x.". */
+bool event_type_covered(struct slice pattern, struct slice event_type);
+
 /* Whether an event type matches the subscription's list. "x.*" matches "x.a" and "x.a.b", not "x"; an empty
  * list matches every type but those that begin with "posthorn.". */
 bool subscription_matches(const struct subscription *s, struct slice event_type);

@@ -16,6 +16,7 @@ EMBED(sqlite_003_subscription_health, "sqlite/003_subscription_health.sql");
 EMBED(sqlite_004_blocked_deliveries, "sqlite/004_blocked_deliveries.sql");
 EMBED(sqlite_005_changed_subscriptions, "sqlite/005_changed_subscriptions.sql");
 EMBED(sqlite_006_relane, "sqlite/006_relane.sql");
+EMBED(sqlite_007_replays, "sqlite/007_replays.sql");
 EMBED(sqlite_010_subscription_tls, "sqlite/010_subscription_tls.sql");
 
 const char *const sqlite_migrations[] = {sqlite_001_initial,
@@ -24,5 +25,6 @@ const char *const sqlite_migrations[] = {sqlite_001_initial,
                                          sqlite_004_blocked_deliveries,
                                          sqlite_005_changed_subscriptions,
                                          sqlite_006_relane,
+                                         sqlite_007_replays,
                                          sqlite_010_subscription_tls};
 const size_t sqlite_migrations_n = sizeof sqlite_migrations / sizeof sqlite_migrations[0];

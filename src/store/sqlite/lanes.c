@@ -74,6 +74,8 @@ int close_waiting(struct connection *c, const struct waiting_delivery *d, enum d
     bind_int(st, 4, d->state);
     bind_int(st, 5, reason);
     r = statement_run(c, st);
+    if (r == 0)
+        r = count_replayed_waiting(c, d, reason);
     int64_t ignored;
     return r < 0 || !d->lane_key ? r : lane_key_release(c, d->subscription_no, d->lane_key, now, &ignored);
 }

@@ -258,7 +258,8 @@ int store_last_key(struct store *s, uint64_t *ret) {
                         "SELECT max(coalesce((SELECT max(key) FROM events), 0),"
                         " coalesce((SELECT max(key) FROM subscriptions), 0),"
                         " coalesce((SELECT max(key) FROM secrets), 0),"
-                        " coalesce((SELECT max(key) FROM api_keys), 0))",
+                        " coalesce((SELECT max(key) FROM api_keys), 0),"
+                        " coalesce((SELECT max(key) FROM replays), 0))",
                         &key);
     if (r < 0)
         return r;

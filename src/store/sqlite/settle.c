@@ -69,7 +69,8 @@ static int insert_attempt(struct connection *c, const struct settlement *i) {
     return statement_run(c, st);
 }
 
-static int settle_one(struct connection *c, struct settlement *i) {
+static int settle_one(struct store *s, struct settlement *i) {
+    struct connection *c = &s->writer;
     CHECK(valid_settlement(i));
     i->stale = false;
     i->released_due_at = 0;
@@ -81,6 +82,8 @@ static int settle_one(struct connection *c, struct settlement *i) {
         return 0;
     }
     r = insert_attempt(c, i);
+    if (r == 0 && i->attempt.trigger == TRIGGER_REPLAY)
+        r = count_replayed_attempt(s, i);
     if (r < 0 || !i->lane_key)
         return r;
     /* An ordered lane's next may go when this one has closed, or has moved behind it (a replay's retry). */
@@ -89,7 +92,7 @@ static int settle_one(struct connection *c, struct settlement *i) {
 
 int store_settle(struct store *s, struct settlement *items, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        int r = settle_one(&s->writer, &items[i]);
+        int r = settle_one(s, &items[i]);
         if (r < 0)
             return r;
     }

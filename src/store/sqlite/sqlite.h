@@ -3,9 +3,9 @@
 
 #include <sqlite3.h>
 
-#include "store/store.h"
+#include "store/replay.h"
 
-enum { STATEMENTS_MAX = 128, STORE_MAGIC = 0x706f7374 };
+enum { STATEMENTS_MAX = 256, STORE_MAGIC = 0x706f7374 };
 
 /* A connection with its prepared statements, found by the address of their text (a string literal each). */
 struct connection {
@@ -30,6 +30,7 @@ struct store {
     char *path;
     int lock_fd;
     int64_t log_watermark; /* as this transaction sees it, -1: to be read */
+    bool replay_progress;
 };
 
 struct store_reader {
@@ -112,3 +113,9 @@ struct waiting_delivery {
 };
 int close_waiting(struct connection *c, const struct waiting_delivery *d, enum delivery_reason reason,
                   int64_t now) MUST_USE;
+
+/* A delivery that a bulk replay has started ended an attempt, or went to the DLQ without one: the replay
+ * counts it. Of one that was replayed by itself or not at all it does nothing. */
+int count_replayed_attempt(struct store *s, const struct settlement *i) MUST_USE;
+int count_replayed_waiting(struct connection *c, const struct waiting_delivery *d,
+                           enum delivery_reason reason) MUST_USE;
