@@ -37,6 +37,8 @@ static const struct route routes[] = {
     {"GET", "/v1/tenants/{t}/events/{id}", SCOPE_EVENTS_READ, route_get_event, BODY_NONE, true},
     {"GET", "/v1/tenants/{t}/events/{id}/timeline", SCOPE_EVENTS_READ, route_event_timeline, BODY_NONE, true},
     {"GET", "/v1/tenants/{t}/deliveries", SCOPE_DELIVERIES_READ, route_list_deliveries, BODY_NONE, true},
+    {"GET", "/v1/tenants/{t}/deliveries/counts", SCOPE_DELIVERIES_READ, route_count_deliveries, BODY_NONE,
+     true},
     {"GET", "/v1/tenants/{t}/deliveries/{id}", SCOPE_DELIVERIES_READ, route_get_delivery, BODY_NONE, true},
     {"GET", "/v1/tenants/{t}/deliveries/{id}/attempts", SCOPE_DELIVERIES_READ, route_list_attempts, BODY_NONE,
      true},

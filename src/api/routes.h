@@ -49,6 +49,8 @@ void route_list_deliveries(struct request *r);
 void route_get_delivery(struct request *r);
 void route_list_attempts(struct request *r);
 void route_replay_delivery(struct request *r);
+/* routes_dlq.c */
+void route_count_deliveries(struct request *r);
 /* routes_replays.c */
 void route_create_replay(struct request *r);
 void route_list_replays(struct request *r);

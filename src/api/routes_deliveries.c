@@ -252,6 +252,18 @@ static int refuse(struct request *r, int err) {
     return err;
 }
 
+/* An event that is not there: -ESTALE when it was the tenant's and retention has taken it, as far as its id
+ * tells; -ENOENT otherwise. */
+static int why_gone(struct request *r, struct store *s, uint64_t event_key, uint32_t no) {
+    static const int64_t DAY_MS = INT64_C(86400) * 1000;
+    uint32_t owner;
+    int err = store_get_subscription_tenant(s, no, &owner);
+    if (err < 0)
+        return err;
+    int64_t kept_since = r->now - (int64_t)r->tenant.limits.retention_days * DAY_MS;
+    return owner == r->tenant.no && event_key < id_key_at(kept_since) ? -ESTALE : -ENOENT;
+}
+
 static int replay(struct request *r, struct store *s) {
     struct id id;
     uint64_t event_key;
@@ -259,6 +271,8 @@ static int replay(struct request *r, struct store *s) {
     CHECK(id_parse(ID_DELIVERY, r->id, &id) == 0 && id_delivery_parts(id, &event_key, &no) == 0);
     struct event_record event;
     int err = store_get_event(s, event_key, &event);
+    if (err == -ENOENT)
+        err = why_gone(r, s, event_key, no);
     if (err < 0)
         return refuse(r, err);
     if (event.tenant_no != r->tenant.no)

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "store/directory.h"
+#include "store/replay.h"
 
 static const int64_t DAY_MS = INT64_C(86400) * 1000;
 
@@ -41,6 +42,10 @@ static int sweep_events(struct retention_sweep *sweep, struct store *s, uint32_t
     unsigned passed = 0;
     int r = store_retain(s, tenant_no, before, RETENTION_ROWS_A_STEP, &sweep->at, &passed);
     if (r < 0 || passed == RETENTION_ROWS_A_STEP)
+        return r;
+    unsigned replays = 0, most = RETENTION_ROWS_A_STEP - passed;
+    r = store_retain_replays(s, tenant_no, before, most, &replays);
+    if (r < 0 || replays == most)
         return r;
     *sweep = (struct retention_sweep){.stage = SWEEP_TENANTS, .tenant_no = tenant_no};
     return 0;

@@ -139,6 +139,8 @@ int store_get_subscription(struct store *s, uint32_t no, struct subscription_rec
 /* The keys in force at now, newest first, up to SUBSCRIPTION_SECRETS_MAX. */
 int store_get_signing_keys(struct store *s, uint32_t subscription_no, int64_t now, struct signing_key *ret,
                            size_t *ret_n) MUST_USE;
+/* Also of a deleted one. -ENOENT. */
+int store_get_subscription_tenant(struct store *s, uint32_t no, uint32_t *ret_tenant_no) MUST_USE;
 int store_count_subscriptions(struct store *s, uint32_t tenant_no, uint64_t *ret) MUST_USE;
 
 /* ---- ingest and fanout ---- */
@@ -486,6 +488,20 @@ int store_list_transitions(struct store_reader *r, uint64_t event_key, uint32_t 
 
 /* All open and all DLQ deliveries there are, by their indexes. */
 int store_count_deliveries(struct store_reader *r, uint64_t *ret_pending, uint64_t *ret_dlq) MUST_USE;
+
+/* DLQ deliveries by reason, of a tenant or of one subscription (0: all). */
+int store_sum_dlq(struct store_reader *r, uint32_t tenant_no, uint32_t subscription_no,
+                  uint64_t ret[DELIVERY_REASONS]) MUST_USE;
+/* The same by subscription and reason, ascending by both, of subscriptions after `after_no`. */
+struct dlq_count_row {
+    uint32_t subscription_no;
+    struct id subscription_id;
+    enum delivery_reason reason;
+    uint64_t n;
+};
+typedef int (*dlq_count_row_fn)(void *arg, const struct dlq_count_row *row);
+int store_list_dlq_counts(struct store_reader *r, uint32_t tenant_no, uint32_t subscription_no,
+                          uint32_t after_no, dlq_count_row_fn fn, void *arg) MUST_USE;
 
 /* Open (the ATTEMPTING ones included) and DLQ deliveries of a lane, each counted up to `max`. */
 int store_count_lane(struct store_reader *r, uint32_t subscription_no, uint32_t tenant_no, uint64_t max,

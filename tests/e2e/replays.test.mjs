@@ -249,6 +249,23 @@ suite('bulk replays', ({ test }) => {
     assertProblem(await tenant.request('GET', '/replays/nonsense'), 404);
   });
 
+  test('counts of the dead-letter queue, by reason and by subscription', async ({ tenant, receiver }) => {
+    const [first, second] = [await receiver(), await receiver()];
+    const a = await lose(tenant, first, 3);
+    const b = await lose(tenant, second, 2, { policy: { ...LOSING, retry_on: [404] } });
+    assert.deepEqual((await tenant.get('/deliveries/counts')).by_reason, { permanent_response: 3, attempts_exhausted: 2 });
+    assert.deepEqual(await tenant.get(`/deliveries/counts?subscription_id=${b.subscription.id}`), {
+      total: 2, by_reason: { attempts_exhausted: 2 }, data: [{ subscription_id: b.subscription.id, total: 2, by_reason: { attempts_exhausted: 2 } }], next_cursor: null,
+    });
+    const page = await tenant.get('/deliveries/counts?limit=1');
+    assert.deepEqual([page.total, page.data[0].subscription_id], [5, a.subscription.id]);
+    const next = await tenant.get(`/deliveries/counts?limit=1&cursor=${page.next_cursor}`);
+    assert.deepEqual([next.data[0].subscription_id, next.next_cursor], [b.subscription.id, null]);
+    await ended(tenant, (await replay(tenant, {})).id);
+    assert.deepEqual(await tenant.get('/deliveries/counts'), { total: 0, by_reason: {}, data: [], next_cursor: null });
+    assertProblem(await tenant.request('GET', '/deliveries/counts?subscription_id=x'), 422, ['subscription_id']);
+  });
+
   test('scopes: replays:write asks and cancels, deliveries:read looks', async ({ api, tenant }) => {
     const key = async (scope) => (await api.expect(201, 'POST', '/v1/keys', { body: { tenant_id: tenant.id, scopes: [scope] } })).key;
     const [writer, reader, other] = [await key('replays:write'), await key('deliveries:read'), await key('events:read')];

@@ -160,6 +160,17 @@ int store_get_subscription(struct store *s, uint32_t no, struct subscription_rec
     return 0;
 }
 
+int store_get_subscription_tenant(struct store *s, uint32_t no, uint32_t *ret_tenant_no) {
+    sqlite3_stmt *st = connection_prepare(&s->writer, "SELECT tenant FROM subscriptions WHERE no=?");
+    bind_int(st, 1, no);
+    int r = statement_next(&s->writer, st);
+    if (r <= 0)
+        return r < 0 ? r : -ENOENT;
+    *ret_tenant_no = (uint32_t)column_int(st, 0);
+    statement_done(st);
+    return 0;
+}
+
 int store_count_subscriptions(struct store *s, uint32_t tenant_no, uint64_t *ret) {
     sqlite3_stmt *st =
         connection_prepare(&s->writer, "SELECT count(*) FROM subscriptions WHERE tenant=? AND status<>3");

@@ -75,6 +75,8 @@ int close_waiting(struct connection *c, const struct waiting_delivery *d, enum d
     bind_int(st, 5, reason);
     r = statement_run(c, st);
     if (r == 0)
+        r = count_dead(c, d->subscription_no, reason, 1);
+    if (r == 0)
         r = count_replayed_waiting(c, d, reason);
     int64_t ignored;
     return r < 0 || !d->lane_key ? r : lane_key_release(c, d->subscription_no, d->lane_key, now, &ignored);

@@ -82,6 +82,8 @@ static int settle_one(struct store *s, struct settlement *i) {
         return 0;
     }
     r = insert_attempt(c, i);
+    if (r == 0 && i->to == DELIVERY_DLQ)
+        r = count_dead(c, i->subscription_no, i->reason, 1);
     if (r == 0 && i->attempt.trigger == TRIGGER_REPLAY)
         r = count_replayed_attempt(s, i);
     if (r < 0 || !i->lane_key)
@@ -165,14 +167,16 @@ static int event_exists(struct connection *c, uint64_t event_key) {
 }
 
 static int closed_state(struct connection *c, uint64_t event_key, uint32_t subscription_no,
-                        enum delivery_state *ret) {
-    sqlite3_stmt *st = connection_prepare(c, "SELECT state FROM deliveries WHERE event=? AND subscription=?");
+                        enum delivery_state *ret, enum delivery_reason *ret_reason) {
+    sqlite3_stmt *st =
+        connection_prepare(c, "SELECT state, reason FROM deliveries WHERE event=? AND subscription=?");
     bind_int(st, 1, (int64_t)event_key);
     bind_int(st, 2, subscription_no);
     int r = statement_next(c, st);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     *ret = (enum delivery_state)column_int(st, 0);
+    *ret_reason = (enum delivery_reason)column_int(st, 1);
     statement_done(st);
     return delivery_is_open(*ret) ? -EBUSY : 0;
 }
@@ -181,7 +185,8 @@ int store_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, 
                  int64_t now, struct slice source, struct slice requested_by) {
     struct connection *c = &s->writer;
     enum delivery_state from;
-    int r = closed_state(c, event_key, subscription_no, &from);
+    enum delivery_reason reason;
+    int r = closed_state(c, event_key, subscription_no, &from, &reason);
     if (r < 0)
         return r;
     r = event_exists(c, event_key);
@@ -203,6 +208,8 @@ int store_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, 
     bind_int(st, 6, (int64_t)event_key);
     bind_int(st, 7, subscription_no);
     r = statement_run(c, st);
+    if (r == 0 && from == DELIVERY_DLQ)
+        r = count_dead(c, subscription_no, reason, -1);
     if (r < 0)
         return r;
     st = connection_prepare(

@@ -114,6 +114,10 @@ struct waiting_delivery {
 int close_waiting(struct connection *c, const struct waiting_delivery *d, enum delivery_reason reason,
                   int64_t now) MUST_USE;
 
+/* Goes with every transition into the DLQ (1) or out of it (-1). */
+int count_dead(struct connection *c, uint32_t subscription_no, enum delivery_reason reason,
+               int delta) MUST_USE;
+
 /* A delivery that a bulk replay has started ended an attempt, or went to the DLQ without one: the replay
  * counts it. Of one that was replayed by itself or not at all it does nothing. */
 int count_replayed_attempt(struct store *s, const struct settlement *i) MUST_USE;

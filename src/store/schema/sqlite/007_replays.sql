@@ -43,3 +43,18 @@ CREATE TABLE replay_lanes (
 ) WITHOUT ROWID;
 -- Those that may go on: half of their share is free.
 CREATE INDEX replay_lanes_ready ON replay_lanes (replay, subscription) WHERE room >= 0;
+
+-- How many deliveries are in the dead-letter queue, by subscription and reason.
+CREATE TABLE dlq_counts (
+    tenant       INTEGER NOT NULL,
+    subscription INTEGER NOT NULL,
+    reason       INTEGER NOT NULL, -- enum delivery_reason
+    n            INTEGER NOT NULL,
+    PRIMARY KEY (tenant, subscription, reason)
+) WITHOUT ROWID;
+INSERT INTO dlq_counts SELECT tenant, subscription, reason, count(*) FROM deliveries WHERE state = 4 GROUP BY 1, 2, 3;
+-- Only retention deletes deliveries, many at once; transitions are counted where they are written.
+CREATE TRIGGER dlq_retained AFTER DELETE ON deliveries WHEN old.state = 4 BEGIN
+    UPDATE dlq_counts SET n = n - 1
+        WHERE tenant = old.tenant AND subscription = old.subscription AND reason = old.reason;
+END;
