@@ -283,8 +283,6 @@ static int cancel(struct request *r, struct store *s) {
     int e = store_cancel_replay(s, r->tenant.no, id);
     if (e == -ENOENT)
         no_replay(r);
-    if (e == -EBUSY)
-        request_problem(r, 409, "The replay is done: there is nothing left to cancel.");
     if (e < 0 && e != -EALREADY)
         return e;
     (void)request_write(r, 204);

@@ -136,7 +136,8 @@ void policy_doc_parse(struct doc *subscription, uint32_t window_seconds_default)
     parse_statuses(&d, "no_retry_on", "retry_on");
     (void)doc_int(&d, "disable_after_seconds", 1, POLICY_DISABLE_AFTER_SECONDS_MAX,
                   POLICY_DISABLE_AFTER_SECONDS_DEFAULT);
-    (void)doc_bool(&d, "replay_on_recovery", false);
+    if (doc_get(&d, "replay_on_recovery")) /* else it stays absent */
+        (void)doc_bool(&d, "replay_on_recovery", false);
     doc_refuse_unknown(&d, names, COUNT(names));
     doc_leave(&d, subscription, "policy");
 }

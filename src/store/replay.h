@@ -54,8 +54,7 @@ int store_insert_replay(struct store *s, const struct replay_record *r, unsigned
 int store_next_replay(struct store *s, uint64_t after_key, struct replay_record *ret) MUST_USE;
 /* Writes state, started, opened, served and paid_until. */
 int store_update_replay(struct store *s, const struct replay_record *r) MUST_USE;
-/* RUNNING or SENDING → CANCELLING. -ENOENT; -EALREADY when it is cancelled or about to be; -EBUSY: it is
- * done. */
+/* RUNNING or SENDING → CANCELLING. -ENOENT; -EALREADY when it has ended or is about to. */
 int store_cancel_replay(struct store *s, uint32_t tenant_no, struct id id) MUST_USE;
 /* Moves up to `limit` of its deliveries that have not been attempted to the DLQ; `moved` has room for as
  * many. *ret_ended: none is left, and it is CANCELLED. */

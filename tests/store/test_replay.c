@@ -255,7 +255,7 @@ static void test_limits_and_retention(void **state) {
     struct scene other = scene_of(f);
     assert_int_equal(insert_replay(&other, (struct replay_record){.state = REPLAY_DONE}), 0);
     begin(f);
-    assert_int_equal(store_cancel_replay(f->store, other.tenant, other.replay.id), -EBUSY);
+    assert_int_equal(store_cancel_replay(f->store, other.tenant, other.replay.id), -EALREADY);
     assert_int_equal(store_cancel_replay(f->store, c.tenant, other.replay.id), -ENOENT);
     unsigned n;
     assert_int_equal(store_retain_replays(f->store, other.tenant, f->now, 10, &n), 0);

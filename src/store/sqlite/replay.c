@@ -178,7 +178,7 @@ int store_cancel_replay(struct store *s, uint32_t tenant_no, struct id id) {
     enum replay_state state = (enum replay_state)column_int(st, 0);
     statement_done(st);
     if (state != REPLAY_RUNNING && state != REPLAY_SENDING)
-        return state == REPLAY_DONE ? -EBUSY : -EALREADY;
+        return -EALREADY;
     st = connection_prepare(c, "UPDATE replays SET state=3 WHERE key=?");
     bind_int(st, 1, (int64_t)id.key);
     r = statement_run(c, st);

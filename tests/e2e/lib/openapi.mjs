@@ -38,6 +38,7 @@ export class OpenApi {
       path,
       parameters,
       scope: operation.security[0]?.key[0] ?? null,
+      scopes: operation.security.map(({ key }) => key[0]), // each of which will do
       isTenants: path.startsWith('/v1/tenants/{t}'),
       pattern: new RegExp(`^${path.replace(/[.]/g, '\\.').replace(/\{\w+\}/g, '[^/]+')}$`),
     };

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 
 import { kindOfId, pathOf } from './openapi.mjs';
+import { waitFor } from './wait.mjs';
 
 export const TENANT_SCOPES = ['events:write', 'events:read', 'subscriptions:write', 'subscriptions:read', 'deliveries:read', 'replays:write'];
 /** A header of every world's subscription that nobody may see but who may read the subscription. */
@@ -17,7 +18,9 @@ export async function makeWorld(api, receiver) {
   const event = await tenant.publish('invoice.paid', { amount: 1 }, { ordering_key: 'in_1' });
   const delivery = await tenant.waitDelivery(event);
   const key = await makeKey(api, { tenant_id: tenant.id, scopes: ['events:read'] });
-  const ids = { TenantId: tenant.id, SubscriptionId: subscription.id, EventId: event.id, DeliveryId: delivery.id, KeyId: key.id };
+  const replay = await tenant.expect(202, 'POST', '/replays', { body: {} });
+  await waitFor(async () => (await tenant.get(`/replays/${replay.id}`)).state === 'done', { what: 'the replay of nothing to be done' });
+  const ids = { TenantId: tenant.id, SubscriptionId: subscription.id, EventId: event.id, DeliveryId: delivery.id, KeyId: key.id, ReplayId: replay.id };
   return { api, tenant, receiver, ids, secrets: [subscription.secret, key.key, HEADER_SECRET] };
 }
 
@@ -56,6 +59,11 @@ export function send(operation, world, { ids = idsFor(operation, world), type = 
 
 /** What must be so before an operation can succeed. */
 const BEFORE = {
+  cancelReplay: async ({ tenant, receiver, ids }) => { // one that waits for a paused subscription
+    const { id } = await tenant.subscribe(receiver.url(), { status: 'paused' });
+    const replay = await tenant.expect(202, 'POST', '/replays', { body: { subscription_id: id, include_missing: true } });
+    ids.ReplayId = replay.id;
+  },
   deleteTenant: ({ tenant, ids }) => tenant.expect(204, 'DELETE', `/subscriptions/${ids.SubscriptionId}`),
 };
 export const prepare = (operation, world) => BEFORE[operation.name]?.(world);
