@@ -82,6 +82,19 @@ static void render_replay(struct buf *out, const struct delivery_row *row) {
     buf_add_char(out, '}');
 }
 
+static void render_receipt(struct buf *out, const struct delivery_row *row) {
+    if (row->receipt == RECEIPT_NONE) {
+        render_word(out, "receipt", NULL);
+        return;
+    }
+    member(out, "receipt");
+    buf_add_char(out, '{');
+    render_word(out, "status", receipt_status_name(row->receipt));
+    render_text(out, "note", row->receipt_note);
+    render_time(out, "at", row->receipt_at);
+    buf_add_char(out, '}');
+}
+
 void render_delivery_open(struct buf *out, const char *tenant_id, const struct delivery_row *row,
                           enum lane_wait waiting_on) {
     bool delivered = row->state == DELIVERY_DELIVERED, dlq = row->state == DELIVERY_DLQ;
@@ -103,7 +116,7 @@ void render_delivery_open(struct buf *out, const char *tenant_id, const struct d
     render_time(out, "exhausted_at", dlq ? row->closed_at : 0);
     render_text(out, "ordering_key", row->ordering_key);
     render_replay(out, row);
-    render_word(out, "receipt", NULL);
+    render_receipt(out, row);
 }
 
 void render_transition(struct buf *out, int64_t at, int from, enum delivery_state to, const char *reason) {

@@ -44,6 +44,7 @@ static const struct route routes[] = {
      true},
     {"POST", "/v1/tenants/{t}/deliveries/{id}/replay", SCOPE_REPLAYS_WRITE, route_replay_delivery, BODY_JSON,
      true},
+    {"POST", "/v1/tenants/{t}/deliveries/{id}/receipt", SCOPE_NONE, route_create_receipt, BODY_RECEIPT, true},
     {"POST", "/v1/tenants/{t}/replays", SCOPE_REPLAYS_WRITE, route_create_replay, BODY_JSON, true},
     {"GET", "/v1/tenants/{t}/replays", SCOPE_REPLAYS_READ, route_list_replays, BODY_NONE, true},
     {"GET", "/v1/tenants/{t}/replays/{id}", SCOPE_REPLAYS_READ, route_get_replay, BODY_NONE, true},

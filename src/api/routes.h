@@ -9,7 +9,7 @@ struct route {
     const char *pattern;
     enum scope scope;                  /* or a set of them, each of which will do */
     void (*handle)(struct request *r); /* answers, or suspends */
-    enum { BODY_NONE, BODY_JSON, BODY_EVENT, BODY_BATCH } body;
+    enum { BODY_NONE, BODY_JSON, BODY_EVENT, BODY_BATCH, BODY_RECEIPT } body;
     /* The part of a tenant's key's reach: with TENANT_ROUTE the path's tenant must be the key's. */
     bool tenant_route;
 };
@@ -56,6 +56,8 @@ void route_create_replay(struct request *r);
 void route_list_replays(struct request *r);
 void route_get_replay(struct request *r);
 void route_cancel_replay(struct request *r);
+/* routes_receipts.c */
+void route_create_receipt(struct request *r);
 /* routes_keys.c */
 void route_create_key(struct request *r);
 void route_list_keys(struct request *r);

@@ -183,6 +183,8 @@ static size_t body_limit(const struct request *r) {
         return r->o->event_bytes_max;
     case BODY_BATCH:
         return r->o->batch_bytes_max;
+    case BODY_RECEIPT:
+        return API_RECEIPT_BYTES_MAX;
     case BODY_NONE:
     case BODY_JSON:
         break;
@@ -213,8 +215,12 @@ static void judge_head(struct request *r, const char *method) {
         return;
     }
     r->body_max = body_limit(r);
-    if (r->route->scope == SCOPE_NONE)
+    if (r->route->scope == SCOPE_NONE) {
+        /* The route itself judges who comes; an unknown tenant is not told of before. */
+        if (r->route->tenant_route && !directory_tenant(r->o->directory, tenant, &r->tenant))
+            r->tenant = (struct tenant){0};
         return;
+    }
     if (atomic_load(&r->api->stopping)) {
         request_unavailable(r, -ESHUTDOWN);
         return;

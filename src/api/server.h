@@ -17,6 +17,7 @@ enum {
     API_IDLE_SECONDS = 75,            /* a connection without a byte is closed */
     API_ANSWER_SECONDS = 300,         /* for an answer to be taken */
     API_BODY_BYTES_MAX = 1024 * 1024, /* of control-plane requests */
+    API_RECEIPT_BYTES_MAX = 16384,    /* of requests that come without a key */
 };
 
 struct api_options {
@@ -40,7 +41,8 @@ struct api_options {
     struct directory *directory;
     const struct apply_context *apply;
     bool allow_http;
-    const char *admin_key; /* copied as its hash */
+    const char *admin_key;      /* copied as its hash */
+    const uint8_t *receipt_key; /* of RECEIPT_KEY_SIZE; outlives the API */
     size_t event_bytes_max, batch_bytes_max;
 };
 

@@ -9,6 +9,7 @@
 
 #include "api/server.h"
 #include "base/clock.h"
+#include "base/random.h"
 #include "cli/admin_key.h"
 #include "cli/certificate.h"
 #include "cli/commands.h"
@@ -44,6 +45,7 @@ struct server {
     struct store *store;
     struct store_reader *reader;
     uint32_t worker_no;
+    uint8_t receipt_key[RECEIPT_KEY_SIZE];
     struct id_source ids;
     struct metrics *metrics;
     struct directory *directory;
@@ -136,11 +138,15 @@ static int register_worker(struct server *s, int64_t now) {
     gethostname(host, sizeof host - 1);
     snprintf(s->worker_name, sizeof s->worker_name, "%s:%d", host, (int)getpid());
     uint64_t last = 0;
+    uint8_t fresh[RECEIPT_KEY_SIZE];
+    random_bytes(fresh, sizeof fresh);
     int r = store_begin(s->store);
     if (r == 0)
         r = store_last_key(s->store, &last);
     if (r == 0)
         r = store_register_worker(s->store, s->worker_name, "posthorn/" POSTHORN_VERSION, now, &s->worker_no);
+    if (r == 0)
+        r = store_server_key(s->store, "receipts", fresh, s->receipt_key);
     if (r == 0)
         r = store_commit(s->store);
     id_source_raise(&s->ids, last);
@@ -276,6 +282,7 @@ static int start_dispatch(struct server *s) {
         .worker_no = s->worker_no,
         .worker_name = s->worker_name,
         .user_agent = "posthorn/" POSTHORN_VERSION,
+        .receipt_key = s->receipt_key,
         .disable = disable,
         .changed = changed,
         .holds = holds,
@@ -365,6 +372,7 @@ static int start_api(struct server *s) {
         .apply = &s->apply,
         .allow_http = s->c->allow_http,
         .admin_key = s->admin_key,
+        .receipt_key = s->receipt_key,
         .event_bytes_max = (size_t)s->c->event_bytes_max,
         .batch_bytes_max = (size_t)s->c->batch_bytes_max,
     };
@@ -460,6 +468,7 @@ static void stop(struct server *s) {
     close_listeners(s);
     tls_free(s->tls);
     explicit_bzero(s->admin_key, sizeof s->admin_key);
+    explicit_bzero(s->receipt_key, sizeof s->receipt_key);
 }
 
 /* Where the hints would have `posthorn receive` listen; 0 when deliveries may not go there. */

@@ -83,6 +83,12 @@ static int add_signatures(struct attempt *a, const char *delivery_id, struct sli
     return a->signature_n ? 0 : -ENOKEY;
 }
 
+static void add_receipt_token(struct attempt *a) {
+    char token[RECEIPT_TOKEN_SIZE];
+    receipt_token(a->context->receipt_key, a->task.event_key, a->task.subscription_no, a->task.number, token);
+    buf_addf(&a->lines, "posthorn-receipt-token: %s\r\n", token);
+}
+
 static int build_headers(struct attempt *a, struct slice body) {
     char delivery_id[ID_TEXT_SIZE], event_id[ID_TEXT_SIZE] = "";
     id_format(ID_DELIVERY, id_of_delivery(a->task.event_key, a->task.subscription_no), delivery_id);
@@ -100,6 +106,8 @@ static int build_headers(struct attempt *a, struct slice body) {
     int r = add_signatures(a, delivery_id, body);
     if (r < 0)
         return r;
+    if (a->subscription->receipts)
+        add_receipt_token(a);
     buf_add_slice(&a->lines, slice_of(a->subscription->headers));
     return buf_ok(&a->lines) ? 0 : -ENOMEM;
 }

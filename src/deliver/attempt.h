@@ -15,6 +15,7 @@ struct attempt_context {
     struct body_cache *bodies;
     struct store_reader *reader;
     const char *user_agent;
+    const uint8_t *receipt_key; /* of RECEIPT_KEY_SIZE */
     uint32_t worker_no;
 };
 

@@ -596,6 +596,7 @@ int delivery_loop_start(const struct dispatch_options *o, struct tenant_budgets 
                                               .bodies = o->bodies,
                                               .reader = d->reader,
                                               .user_agent = o->user_agent,
+                                              .receipt_key = o->receipt_key,
                                               .worker_no = o->worker_no};
         r = -pthread_create(&d->thread, NULL, delivery_loop_main, d);
     }

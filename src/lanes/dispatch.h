@@ -24,7 +24,8 @@ struct dispatch_options {
     int64_t lease_margin_ms;     /* a lease is the policy's timeout and this */
     uint32_t worker_no;
     const char *worker_name;
-    const char *user_agent; /* "posthorn/VERSION" */
+    const char *user_agent;     /* "posthorn/VERSION" */
+    const uint8_t *receipt_key; /* of RECEIPT_KEY_SIZE; outlives the dispatcher */
     /* Disables a subscription, within the transaction that settles why (410, or failing for too long): 1; 0
      * when it was disabled already, -ENOENT when it is gone. Then, after the commit, on the writer's thread:
      * its snapshot has changed. */

@@ -11,6 +11,7 @@
 
 #include "core/delivery.h"
 #include "core/event.h"
+#include "core/receipt.h"
 #include "core/seal.h"
 #include "core/subscription.h"
 #include "core/tenant.h"
@@ -51,6 +52,9 @@ int store_last_key(struct store *s, uint64_t *ret) MUST_USE;
  */
 int store_register_worker(struct store *s, const char *name, const char *user_agent, int64_t now,
                           uint32_t *ret_no) MUST_USE;
+
+/* The key of this name that the server made for itself; `fresh` becomes it when there is none yet. */
+int store_server_key(struct store *s, const char *name, const uint8_t fresh[32], uint8_t ret[32]) MUST_USE;
 
 /* ---- control plane, writing ---- */
 
@@ -366,6 +370,19 @@ int store_retain_idempotency(struct store *s, int64_t before, unsigned limit, un
 int store_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, uint64_t lane_key,
                  int64_t now, struct slice source, struct slice requested_by) MUST_USE;
 
+/* What a subscriber says became of a delivery. */
+struct receipt_record {
+    uint64_t event_key;
+    uint32_t subscription_no, tenant_no;
+    uint32_t number; /* of the attempt whose token it came with */
+    enum receipt_status status;
+    struct slice note; /* absent when there was none */
+    int64_t at;
+};
+/* -ENOENT: the tenant has no such delivery. -EALREADY: there is one by this attempt's token, or a later
+ * one's. */
+int store_insert_receipt(struct store *s, const struct receipt_record *r) MUST_USE;
+
 /* ---- reading ---- */
 
 int store_reader_open(struct store *s, struct store_reader **ret) MUST_USE;
@@ -443,6 +460,9 @@ struct delivery_row {
     enum attempt_error last_error;
     struct slice replay_source, replay_requested_by; /* absent when never replayed */
     int64_t replay_at;
+    enum receipt_status receipt;
+    struct slice receipt_note; /* absent when there was none */
+    int64_t receipt_at;
 };
 typedef int (*delivery_row_fn)(void *arg, const struct delivery_row *row);
 

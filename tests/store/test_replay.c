@@ -298,7 +298,7 @@ static void test_dead_ones_are_counted(void **state) {
     begin(f);
     assert_int_equal(
         store_replay(f->store, event.key, c.sub, 0, f->now, SLICE_LIT("api"), SLICE_LIT("key_1")), 0);
-    uint64_t after = 0;
+    struct retain_cursor after = {0};
     unsigned n;
     assert_int_equal(store_retain(f->store, c.tenant, f->now + DAY_MS, 1000, &after, &n), 0);
     commit(f);

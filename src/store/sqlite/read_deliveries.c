@@ -16,10 +16,12 @@ enum { SORTED_MAX = 10000 };
 #define ROW                                                                                                  \
     "SELECT d.event, d.subscription, d.tenant, s.key, s.tail, e.tail, e.type, e.ordering_key, d.state, "     \
     "d.reason, d.attempts, d.created_at, d.due_at, d.order_at, d.closed_at, d.claimed_at, d.last_status, "   \
-    "d.last_error, d.replay_source, d.replay_by, d.window_at FROM "
+    "d.last_error, d.replay_source, d.replay_by, d.window_at, rc.status, rc.note, rc.at FROM "
 /* CROSS JOIN: in this order, whatever the planner believes. */
-#define JOINED     " CROSS JOIN events e ON e.key = d.event" SUBSCRIBED
-#define SUBSCRIBED " CROSS JOIN subscriptions s ON s.no = d.subscription WHERE "
+#define JOINED " CROSS JOIN events e ON e.key = d.event" SUBSCRIBED
+#define SUBSCRIBED                                                                                           \
+    " CROSS JOIN subscriptions s ON s.no = d.subscription"                                                   \
+    " LEFT JOIN receipts rc ON rc.event = d.event AND rc.subscription = d.subscription WHERE "
 
 #define SPAN " d.event >= ?2 AND (d.event, d.subscription) < (?3, ?4) "
 #define FILTERS                                                                                              \
@@ -76,6 +78,9 @@ static void read_row(sqlite3_stmt *st, struct delivery_row *ret) {
         .last_error = (enum attempt_error)column_int(st, 17),
         .replay_source = column_slice(st, 18),
         .replay_requested_by = column_slice(st, 19),
+        .receipt = (enum receipt_status)column_int(st, 21),
+        .receipt_note = column_slice(st, 22),
+        .receipt_at = column_int(st, 23),
     };
     ret->created_at = created_at ? created_at : id_ms(ret->event_id);
     if (waiting)

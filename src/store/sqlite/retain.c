@@ -37,6 +37,7 @@ static int delete_delivery(struct retaining *k, int64_t event, int64_t subscript
         " (SELECT number FROM attempts WHERE event=?1 AND subscription=?2 LIMIT ?3)",
         "DELETE FROM transitions WHERE event=?1 AND subscription=?2 AND at IN"
         " (SELECT at FROM transitions WHERE event=?1 AND subscription=?2 LIMIT ?3)",
+        "DELETE FROM receipts WHERE event=?1 AND subscription=?2 AND ?3>0",
         "DELETE FROM subscription_log WHERE hour=?1 >> 34 AND subscription=?2 AND event=?1 AND ?3>0",
         "DELETE FROM deliveries WHERE event=?1 AND subscription=?2 AND ?3>0",
     };

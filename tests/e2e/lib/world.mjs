@@ -9,19 +9,21 @@ import { waitFor } from './wait.mjs';
 export const TENANT_SCOPES = ['events:write', 'events:read', 'subscriptions:write', 'subscriptions:read', 'deliveries:read', 'replays:write'];
 /** A header of every world's subscription that nobody may see but who may read the subscription. */
 export const HEADER_SECRET = 'header-secret-4711';
+const RECEIPT_TOKEN = 'posthorn-receipt-token';
 let made = 0;
 
-/** ids: by kind, as the document's schemas name them. A new kind of id in a path needs its object here. */
+/** given: what an operation wants in a header. ids: by kind, as the document's schemas name them. A new kind of id in a path needs its object here. */
 export async function makeWorld(api, receiver) {
   const tenant = await api.createTenant();
-  const subscription = await tenant.subscribe(receiver.url(), { headers: { 'x-api-key': HEADER_SECRET } });
+  const subscription = await tenant.subscribe(receiver.url(), { headers: { 'x-api-key': HEADER_SECRET }, receipts: true });
   const event = await tenant.publish('invoice.paid', { amount: 1 }, { ordering_key: 'in_1' });
   const delivery = await tenant.waitDelivery(event);
   const key = await makeKey(api, { tenant_id: tenant.id, scopes: ['events:read'] });
   const replay = await tenant.expect(202, 'POST', '/replays', { body: {} });
   await waitFor(async () => (await tenant.get(`/replays/${replay.id}`)).state === 'done', { what: 'the replay of nothing to be done' });
   const ids = { TenantId: tenant.id, SubscriptionId: subscription.id, EventId: event.id, DeliveryId: delivery.id, KeyId: key.id, ReplayId: replay.id };
-  return { api, tenant, receiver, ids, secrets: [subscription.secret, key.key, HEADER_SECRET] };
+  const receiptToken = receiver.requests.find(({ id }) => id === delivery.id).headers[RECEIPT_TOKEN];
+  return { api, tenant, receiver, ids, given: { [RECEIPT_TOKEN]: receiptToken }, secrets: [subscription.secret, key.key, HEADER_SECRET] };
 }
 
 export const makeKey = (api, fields) => api.expect(201, 'POST', '/v1/keys', { body: fields });
@@ -52,8 +54,9 @@ function inWorld(example, world) {
 export function send(operation, world, { ids = idsFor(operation, world), type = typesOf(operation)[0], query = '', key, method = operation.method, headers = {} } = {}) {
   const example = operation.requestBody?.content[type].example;
   assert.ok(!type || example !== undefined, `${operation.name} has no example of ${type}`);
+  const wanted = operation.parameters.filter((one) => one.in === 'header').map(({ name }) => [name, world.given[name]]);
   return world.api.request(method, pathOf(operation, ids) + query, {
-    body: type && inWorld(example, world), key, headers: { ...(type ? { 'content-type': type } : {}), ...headers },
+    body: type && inWorld(example, world), key, headers: { ...(type ? { 'content-type': type } : {}), ...Object.fromEntries(wanted), ...headers },
   });
 }
 
