@@ -144,6 +144,16 @@ suite('bulk replays', ({ test }) => {
     assert.equal((await replay(tenant, { subscription_id: subscription.id, include_missing: true, dry_run: true })).matched, 0);
   });
 
+  test('include_missing asks the filter', async ({ tenant, receiver }) => {
+    const shop = await receiver([204]);
+    await publishMany(tenant, 9);
+    const subscription = await tenant.subscribe(shop.url(), { filter: { data: { n: [{ numeric: ['>', 5] }] } } });
+    const { id, matched } = await replay(tenant, { subscription_id: subscription.id, include_missing: true });
+    assert.equal(matched, 3);
+    assert.equal((await ended(tenant, id)).done, 3);
+    assert.deepEqual(shop.requests.map((r) => r.json.data.n), [6, 7, 8]);
+  });
+
   test('include_missing keeps the order of a strict lane', async ({ tenant, receiver }) => {
     const shop = await receiver([204]);
     await publishMany(tenant, 20);

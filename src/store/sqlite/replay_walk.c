@@ -5,7 +5,10 @@
 
 #include "store/sqlite/sqlite.h"
 
-enum { LOG_DELIVERIES_A_STEP = 20000 };
+enum {
+    LOG_DELIVERIES_A_STEP = 20000,
+    FILTER_STEPS_A_ROW = 100, /* so much of judging by a filter counts as one row looked at */
+};
 
 #define ROW "SELECT d.event, d.state, d.reason, d.closed_at, e.type, e.ordering_key, "
 #define DLQ (1U << DELIVERY_DLQ)
@@ -29,7 +32,7 @@ static const char newer_than_log[] =
 static const char events[] =
     "SELECT e.key, d.state, d.reason, d.closed_at, e.type, e.ordering_key,"
     " d.state IS NULL AND e.has_job AND EXISTS (SELECT 1 FROM fanout_jobs j WHERE j.event = e.key AND "
-    "j.state <> 2)"
+    "j.state <> 2), e.schema_version, e.body, e.data_size"
     " FROM events e INDEXED BY events_by_tenant LEFT JOIN deliveries d ON d.event = e.key AND d.subscription "
     "= ?1"
     " WHERE e.tenant = ?5 AND e.key > ?2 AND e.key <= ?3 ORDER BY e.key LIMIT ?4";
@@ -43,13 +46,34 @@ static const char all_of_tenant[] =
     OF_TENANT "events e INDEXED BY events_by_tenant CROSS JOIN deliveries d ON d.event = e.key"
               " WHERE e.tenant = ?5 AND e.key > ?2 AND e.key <= ?3 AND ?1 = 0 LIMIT ?4";
 
-static bool is_wanted(sqlite3_stmt *st, const struct replay_filter *f, const struct subscription *sub) {
-    struct slice type = column_slice(st, 4);
-    if (column_int(st, 6) || (f->event_type.p && !event_type_covered(f->event_type, type)))
-        return false;
+/* 1 when the subscription asks for an event that it has no delivery of; *budget pays for its filter. */
+static int wants_missing(sqlite3_stmt *st, const struct subscription *sub, unsigned *budget) {
+    struct filter_subject event = {.type = column_slice(st, 4),
+                                   .ordering_key = column_slice(st, 5),
+                                   .schema_version = column_slice(st, 7)};
+    if (slice_eq(event.type, SLICE_LIT("posthorn.test")) || !subscription_matches(sub, event.type))
+        return 0;
+    if (!sub->filter)
+        return 1;
+    struct json_tape tape = {0};
+    uint64_t steps = 0;
+    event.data = event_data(column_slice(st, 8), (uint32_t)column_int(st, 9));
+    int r = json_tape_read(&tape, event.data);
+    event.tape = &tape;
+    if (r == 0)
+        r = subscription_wants(sub, &event, &steps);
+    steps = (steps + tape.n) / FILTER_STEPS_A_ROW;
+    *budget -= steps < *budget ? (unsigned)steps : *budget - 1;
+    json_tape_free(&tape);
+    return r < 0 && r != -ENOMEM ? -EIO : r; /* what the store holds was JSON when it went in */
+}
+
+static int is_wanted(sqlite3_stmt *st, const struct replay_filter *f, const struct subscription *sub,
+                     unsigned *budget) {
+    if (column_int(st, 6) || (f->event_type.p && !event_type_covered(f->event_type, column_slice(st, 4))))
+        return 0;
     if (sqlite3_column_type(st, 1) == SQLITE_NULL)
-        return f->include_missing && !slice_eq(type, SLICE_LIT("posthorn.test")) &&
-               subscription_matches(sub, type); /* its payload filter, when it has one, is asked here too */
+        return f->include_missing ? wants_missing(st, sub, budget) : 0;
     return (f->states & 1U << column_int(st, 1)) && (!f->reasons || (f->reasons & 1U << column_int(st, 2))) &&
            column_int(st, 3) >= f->closed_after;
 }
@@ -59,9 +83,14 @@ static int look_at(struct connection *c, sqlite3_stmt *st, const struct replay_f
                    const struct subscription *sub, struct replay_look *look) {
     int r;
     while ((r = statement_next(c, st)) > 0) {
+        int wanted = is_wanted(st, f, sub, &look->budget);
+        if (wanted < 0) {
+            statement_done(st);
+            return wanted;
+        }
         look->cursor = (uint64_t)column_int(st, 0);
         look->budget--;
-        if (is_wanted(st, f, sub)) {
+        if (wanted) {
             if (look->found)
                 look->found[look->n] = (struct replay_candidate){
                     .event_key = look->cursor,
