@@ -18,6 +18,12 @@ bool list_next(struct list *l, uint64_t first, uint64_t second) {
     return true;
 }
 
+void list_stop(struct list *l, uint64_t first, uint64_t second) {
+    l->more = true;
+    l->last[0] = first;
+    l->last[1] = second;
+}
+
 void list_end(struct list *l) {
     struct buf *out = &l->r->out;
     if (l->more) {

@@ -18,5 +18,7 @@ struct list {
 void list_begin(struct list *l, struct request *r, char letter, size_t limit, size_t parts);
 /* Before the row with this position is written to r->out. false: the page is full; stop. */
 bool list_next(struct list *l, uint64_t first, uint64_t second);
+/* The page ends early, after what stands at this position, which was looked at and need not be on it. */
+void list_stop(struct list *l, uint64_t first, uint64_t second);
 /* Ends the answer with its next_cursor. */
 void list_end(struct list *l);

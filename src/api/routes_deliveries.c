@@ -36,6 +36,18 @@ static void filter_state(const struct query_param *p, int *ret, struct field_err
         *ret = (int)state;
 }
 
+/* 0: any. */
+static int filter_status(const struct query_param *p, struct field_errors *errors) {
+    int status = 0;
+    if (!p->value.p)
+        return 0;
+    for (size_t i = 0; i < p->value.n && p->value.n == 3; i++)
+        status = p->value.p[i] >= '0' && p->value.p[i] <= '9' ? status * 10 + (p->value.p[i] - '0') : 1000;
+    if (status < 100 || status > 599)
+        field_error_add(errors, p->name, "must be a status code from 100 to 599");
+    return status;
+}
+
 static int ignore_event(void *arg, const struct event_row *row) {
     (void)arg;
     (void)row;
@@ -58,30 +70,69 @@ static int resolve_ids(struct store_reader *reader, struct request *r, const str
     return err == -ENOENT ? 0 : err < 0 ? err : 1;
 }
 
+enum {
+    BY_LIMIT,
+    BY_CURSOR,
+    BY_STATE,
+    BY_SUBSCRIPTION,
+    BY_EVENT,
+    BY_TYPE,
+    BY_SINCE,
+    BY_UNTIL,
+    BY_STATUS,
+    BY_ERROR,
+    BY_REASON,
+    BY_KEY,
+    BY_PARAMS
+};
+
+/* What the parameters ask for, but for their ids. */
+static size_t read_query(struct query_param p[BY_PARAMS], struct delivery_query *q,
+                         struct field_errors *errors) {
+    size_t limit = query_limit(&p[BY_LIMIT], errors);
+    q->limit = limit + 1;
+    q->event_type = p[BY_TYPE].value;
+    q->ordering_key = p[BY_KEY].value;
+    q->since = query_time(&p[BY_SINCE], errors);
+    q->until = query_time(&p[BY_UNTIL], errors);
+    q->status = filter_status(&p[BY_STATUS], errors);
+    filter_state(&p[BY_STATE], &q->state, errors);
+    if (p[BY_ERROR].value.p && attempt_error_parse(p[BY_ERROR].value, &q->error) < 0)
+        field_error_add(errors, p[BY_ERROR].name, "must be an error code of an attempt, such as timeout");
+    if (p[BY_REASON].value.p && delivery_reason_parse(p[BY_REASON].value, &q->reason) < 0)
+        field_error_add(errors, p[BY_REASON].name, "must be a failure_reason, such as attempts_exhausted");
+    uint64_t before[2] = {0};
+    if (query_cursor(&p[BY_CURSOR], 'd', before, 2, errors)) {
+        q->before_event_key = before[0];
+        q->before_subscription_no = (uint32_t)before[1];
+    }
+    return limit;
+}
+
+static int list_them(struct store_reader *reader, const struct delivery_query *q, struct list *l) {
+    struct delivery_stop stop;
+    int err = store_list_deliveries(reader, q, add_delivery, l, &stop);
+    if (err == 0 && stop.stopped)
+        list_stop(l, stop.event_key, stop.subscription_no);
+    return err;
+}
+
 void route_list_deliveries(struct request *r) {
-    enum { LIMIT, CURSOR, STATE, SUBSCRIPTION, EVENT, TYPE, SINCE, UNTIL, PARAMS };
-    struct query_param p[PARAMS] = {{.name = "limit"},           {.name = "cursor"},   {.name = "state"},
-                                    {.name = "subscription_id"}, {.name = "event_id"}, {.name = "event_type"},
-                                    {.name = "since"},           {.name = "until"}};
+    struct query_param p[BY_PARAMS] = {
+        {.name = "limit"},           {.name = "cursor"},         {.name = "state"},
+        {.name = "subscription_id"}, {.name = "event_id"},       {.name = "event_type"},
+        {.name = "since"},           {.name = "until"},          {.name = "status_code"},
+        {.name = "error"},           {.name = "failure_reason"}, {.name = "ordering_key"}};
     struct field_errors errors = {0};
-    if (query_parse(r->query, r->query_n, p, PARAMS, &errors) < 0) {
+    if (query_parse(r->query, r->query_n, p, BY_PARAMS, &errors) < 0) {
         request_problem(r, 400, "The query cannot be decoded.");
         return;
     }
     struct id subscription_id = {0}, event_id = {0};
-    struct delivery_query q = {.tenant_no = r->tenant.no, .event_type = p[TYPE].value};
-    size_t limit = query_limit(&p[LIMIT], &errors);
-    q.limit = limit + 1;
-    q.since = query_time(&p[SINCE], &errors);
-    q.until = query_time(&p[UNTIL], &errors);
-    filter_state(&p[STATE], &q.state, &errors);
-    filter_id(&p[SUBSCRIPTION], ID_SUBSCRIPTION, &subscription_id, &errors);
-    filter_id(&p[EVENT], ID_EVENT, &event_id, &errors);
-    uint64_t before[2] = {0};
-    if (query_cursor(&p[CURSOR], 'd', before, 2, &errors)) {
-        q.before_event_key = before[0];
-        q.before_subscription_no = (uint32_t)before[1];
-    }
+    struct delivery_query q = {.tenant_no = r->tenant.no};
+    size_t limit = read_query(p, &q, &errors);
+    filter_id(&p[BY_SUBSCRIPTION], ID_SUBSCRIPTION, &subscription_id, &errors);
+    filter_id(&p[BY_EVENT], ID_EVENT, &event_id, &errors);
     if (errors.n) {
         request_invalid(r, &errors);
         return;
@@ -91,9 +142,9 @@ void route_list_deliveries(struct request *r) {
         return;
     struct list l;
     list_begin(&l, r, 'd', limit, 2);
-    int err = resolve_ids(reader, r, &p[SUBSCRIPTION], subscription_id, &p[EVENT], event_id, &q);
+    int err = resolve_ids(reader, r, &p[BY_SUBSCRIPTION], subscription_id, &p[BY_EVENT], event_id, &q);
     if (err > 0)
-        err = store_list_deliveries(reader, &q, add_delivery, &l);
+        err = list_them(reader, &q, &l);
     if (err < 0)
         request_unavailable(r, err);
     else

@@ -142,7 +142,8 @@ void route_event_timeline(struct request *r) {
                                .state = -1,
                                .event_key = id.key,
                                .limit = t.limit + 1};
-    int err = store_list_deliveries(t.reader, &q, add_timeline, &t);
+    struct delivery_stop stop; /* there is none: every delivery of the event is wanted */
+    int err = store_list_deliveries(t.reader, &q, add_timeline, &t, &stop);
     if (err < 0)
         request_unavailable(r, err);
     else

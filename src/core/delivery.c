@@ -67,14 +67,33 @@ const char *attempt_trigger_name(enum attempt_trigger t) {
     return names[t];
 }
 
-int delivery_state_parse(struct slice s, enum delivery_state *ret) {
-    for (int i = 0; i < DELIVERY_STATES; i++) {
-        if (slice_eq_nocase(s, slice_of(state_names[i]))) {
-            *ret = (enum delivery_state)i;
-            return 0;
-        }
-    }
+/* The position of a word among n; -EINVAL when it is none of them. */
+static int find_word(struct slice s, const char *const *words, int n) {
+    for (int i = 0; i < n; i++)
+        if (words[i] && slice_eq_nocase(s, slice_of(words[i])))
+            return i;
     return -EINVAL;
+}
+
+int delivery_state_parse(struct slice s, enum delivery_state *ret) {
+    int i = find_word(s, state_names, DELIVERY_STATES);
+    if (i >= 0)
+        *ret = (enum delivery_state)i;
+    return i < 0 ? i : 0;
+}
+
+int delivery_reason_parse(struct slice s, enum delivery_reason *ret) {
+    int i = find_word(s, reason_names, DELIVERY_REASONS);
+    if (i >= 0)
+        *ret = (enum delivery_reason)i;
+    return i < 0 ? i : 0;
+}
+
+int attempt_error_parse(struct slice s, enum attempt_error *ret) {
+    int i = find_word(s, error_names, ATTEMPT_ERRORS);
+    if (i >= 0)
+        *ret = (enum attempt_error)i;
+    return i < 0 ? i : 0;
 }
 
 bool delivery_transition_allowed(enum delivery_state from, enum delivery_state to, bool with_attempt,

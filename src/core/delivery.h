@@ -54,6 +54,8 @@ const char *attempt_trigger_name(enum attempt_trigger t);
 
 /* Case does not matter. -EINVAL for another word. */
 int delivery_state_parse(struct slice s, enum delivery_state *ret) MUST_USE;
+int delivery_reason_parse(struct slice s, enum delivery_reason *ret) MUST_USE;
+int attempt_error_parse(struct slice s, enum attempt_error *ret) MUST_USE;
 
 /* Whether the contract knows this transition (api.md §4); `with_attempt` tells whether an attempt's record
  * goes with it. The reason matters only without one. */

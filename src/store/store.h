@@ -474,13 +474,23 @@ struct delivery_query {
     int state;                /* -1: any */
     uint32_t subscription_no; /* 0: any */
     uint64_t event_key;       /* 0: any */
-    struct slice event_type;
+    struct slice event_type, ordering_key;
+    int status;                  /* of the last attempt; 0: any */
+    enum attempt_error error;    /* of the last attempt; ATTEMPT_OK: any */
+    enum delivery_reason reason; /* why it is in the DLQ; REASON_NONE: any */
     size_t limit;
+    unsigned budget; /* how much may be looked at; 0: the usual */
+};
+/* A page may end before its limit, when so much was looked at: its next begins here. */
+struct delivery_stop {
+    bool stopped;
+    uint64_t event_key;
+    uint32_t subscription_no;
 };
 int store_read_delivery(struct store_reader *r, uint32_t tenant_no, uint64_t event_key,
                         uint32_t subscription_no, delivery_row_fn fn, void *arg) MUST_USE; /* -ENOENT */
 int store_list_deliveries(struct store_reader *r, const struct delivery_query *q, delivery_row_fn fn,
-                          void *arg) MUST_USE;
+                          void *arg, struct delivery_stop *ret_stop) MUST_USE;
 
 struct attempt_row {
     uint32_t number;

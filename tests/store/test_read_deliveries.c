@@ -13,8 +13,11 @@ enum { TENANTS = 2, SUBSCRIPTIONS = 4, EVENTS = 60, MODEL_MAX = TENANTS * EVENTS
 struct known {
     struct id event;
     uint32_t tenant, sub;
-    const char *type;
+    const char *type, *ordering_key;
     enum delivery_state state;
+    int status;
+    enum attempt_error error;
+    enum delivery_reason reason;
 };
 
 struct model {
@@ -25,17 +28,24 @@ struct model {
 };
 
 static const char *const types[] = {"a", "a.b", "c"};
+static const char *const keys[] = {NULL, "k1", "k2"};
 
 /* An event some hours back, to some of its tenant's subscriptions. */
 static void publish_some(struct fixture *f, struct model *m, struct rng *rng, size_t tenant) {
     const char *type = types[rng_below(rng, COUNT(types))];
     int64_t at = m->first_at + (int64_t)rng_below(rng, (uint64_t)(m->last_at - m->first_at));
-    struct id event = make_event(f, m->tenants[tenant], (struct event_spec){.at = at, .type = type});
+    const char *key = keys[rng_below(rng, COUNT(keys))];
+    struct id event =
+        make_event(f, m->tenants[tenant], (struct event_spec){.at = at, .type = type, .ordering_key = key});
     for (size_t i = 0; i < SUBSCRIPTIONS; i++) {
         if (rng_below(rng, 3) == 0)
             continue;
         make_delivery(f, event, m->tenants[tenant], m->subs[tenant][i]);
-        m->at[m->n++] = (struct known){event, m->tenants[tenant], m->subs[tenant][i], type, DELIVERY_PENDING};
+        m->at[m->n++] = (struct known){.event = event,
+                                       .tenant = m->tenants[tenant],
+                                       .sub = m->subs[tenant][i],
+                                       .type = type,
+                                       .ordering_key = key};
     }
 }
 
@@ -48,7 +58,9 @@ static void work_off(struct fixture *f, struct rng *rng, uint32_t tenant, uint32
         enum delivery_state to = ends[rng_below(rng, COUNT(ends))];
         if (to == DELIVERY_ATTEMPTING)
             continue;
-        settle(f, outcome_of(f, &c.tasks[i], to, to == DELIVERY_DELIVERED ? 200 : 500));
+        static const int failures[] = {500, 404, 0};
+        settle(f, outcome_of(f, &c.tasks[i], to,
+                             to == DELIVERY_DELIVERED ? 200 : failures[rng_below(rng, COUNT(failures))]));
         if (to != DELIVERY_RETRY && rng_below(rng, 3) == 0)
             assert_int_equal(store_replay(f->store, c.tasks[i].event_key, sub, 0, f->now, SLICE_LIT("one"),
                                           SLICE_LIT("key_1")),
@@ -96,8 +108,13 @@ static struct model *make_model(struct fixture *f, uint64_t seed, int logged) {
                 work_off(f, &rng, m->tenants[t], m->subs[t][k]);
     }
     commit(f);
-    for (size_t i = 0; i < m->n; i++)
-        m->at[i].state = state_of(f, m->at[i].tenant, m->at[i].event, m->at[i].sub);
+    for (size_t i = 0; i < m->n; i++) {
+        struct delivery_row row = read_delivery(f, m->at[i].tenant, m->at[i].event, m->at[i].sub).row;
+        m->at[i].state = row.state;
+        m->at[i].status = row.last_status;
+        m->at[i].error = row.last_error;
+        m->at[i].reason = row.reason;
+    }
     qsort(m->at, m->n, sizeof m->at[0], by_newest);
     return m;
 }
@@ -107,7 +124,10 @@ static bool matches(const struct known *k, const struct delivery_query *q) {
     return k->tenant == q->tenant_no && (q->state < 0 || k->state == (enum delivery_state)q->state) &&
            (!q->subscription_no || k->sub == q->subscription_no) &&
            (!q->event_key || k->event.key == q->event_key) && (!q->since || at >= q->since) &&
-           (!q->until || at < q->until) && (!q->event_type.p || slice_eq(q->event_type, slice_of(k->type)));
+           (!q->until || at < q->until) && (!q->event_type.p || slice_eq(q->event_type, slice_of(k->type))) &&
+           (!q->ordering_key.p || slice_eq(q->ordering_key, slice_of(k->ordering_key))) &&
+           (!q->status || q->status == k->status) && (!q->error || q->error == k->error) &&
+           (!q->reason || (k->state == DELIVERY_DLQ && q->reason == k->reason));
 }
 
 /* Pages through the list and the model side by side. */
@@ -157,14 +177,71 @@ static void assert_states_and_types(struct fixture *f, const struct model *m, st
     }
 }
 
+static void assert_failures(struct fixture *f, const struct model *m, struct delivery_query q) {
+    static const struct delivery_query by[] = {{.status = 500},
+                                               {.status = 200},
+                                               {.error = ATTEMPT_TIMEOUT},
+                                               {.error = ATTEMPT_DNS},
+                                               {.reason = REASON_ATTEMPTS_EXHAUSTED},
+                                               {.reason = REASON_GONE},
+                                               {.ordering_key = {"k1", 2}},
+                                               {.status = 404, .ordering_key = {"k2", 2}}};
+    for (size_t i = 0; i < COUNT(by); i++) {
+        q.status = by[i].status;
+        q.error = by[i].error;
+        q.reason = by[i].reason;
+        q.ordering_key = by[i].ordering_key;
+        assert_states_and_types(f, m, q);
+    }
+}
+
+static int stop(void *arg, const struct delivery_row *row) {
+    (void)row;
+    ++*(int *)arg;
+    return -ECANCELED;
+}
+
+/* A page that ends early loses nothing, wherever it ends. */
+static void test_with_little_to_look_at(void **state) {
+    struct fixture *f = *state;
+    struct model *m = make_model(f, 8, 12);
+    static const unsigned budgets[] = {1, 2, 6, 40};
+    for (size_t i = 0; i < COUNT(budgets); i++) {
+        struct delivery_query q = {.tenant_no = m->tenants[0], .limit = 5, .budget = budgets[i]};
+        assert_states_and_types(f, m, q);
+        assert_failures(f, m, q);
+        q.subscription_no = m->subs[0][1];
+        assert_states_and_types(f, m, q);
+        assert_failures(f, m, q);
+        q.event_key = m->at[m->n / 2].event.key;
+        assert_states_and_types(f, m, q);
+    }
+    free(m);
+}
+
+static void test_a_page_stops_when_enough_was_looked_at(void **state) {
+    struct fixture *f = *state;
+    struct model *m = make_model(f, 8, 12);
+    int calls = 0;
+    struct delivery_stop end;
+    struct delivery_query q = {
+        .tenant_no = m->tenants[0], .limit = 100, .state = -1, .budget = 10, .event_type = SLICE_LIT("none")};
+    q.subscription_no = m->subs[0][0];
+    assert_int_equal(store_list_deliveries(f->reader, &q, stop, &calls, &end), 0);
+    assert_true(end.stopped && end.event_key > m->at[m->n - 1].event.key);
+    free(m);
+}
+
 static void assert_every_combination(struct fixture *f, int logged) {
     struct model *m = make_model(f, 7, logged);
     static const size_t limits[] = {2, ROWS_MAX};
     for (size_t i = 0; i < COUNT(limits); i++) {
         struct delivery_query q = {.tenant_no = m->tenants[0], .limit = limits[i]};
         assert_states_and_types(f, m, q);
+        assert_failures(f, m, q);
         q.subscription_no = m->subs[0][1];
         assert_states_and_types(f, m, q);
+        assert_failures(f, m, q);
         q.event_key = m->at[m->n / 2].event.key;
         assert_states_and_types(f, m, q);
         q.subscription_no = 0;
@@ -246,22 +323,17 @@ static void test_long_backlog_of_retries(void **state) {
     assert_int_equal(total, BACKLOG - 1);
 }
 
-static int stop(void *arg, const struct delivery_row *row) {
-    (void)row;
-    ++*(int *)arg;
-    return -ECANCELED;
-}
-
 static void test_callback_ends_every_kind_of_list(void **state) {
     struct fixture *f = *state;
     struct model *m = make_model(f, 9, 10);
     struct delivery_query q = {.tenant_no = m->tenants[0], .limit = 9};
     for (q.state = -1; q.state < DELIVERY_STATES; q.state++) {
         int calls = 0;
+        struct delivery_stop end;
         q.subscription_no = 0;
-        assert_int_equal(store_list_deliveries(f->reader, &q, stop, &calls), -ECANCELED);
+        assert_int_equal(store_list_deliveries(f->reader, &q, stop, &calls, &end), -ECANCELED);
         q.subscription_no = m->subs[0][0];
-        assert_int_equal(store_list_deliveries(f->reader, &q, stop, &calls), -ECANCELED);
+        assert_int_equal(store_list_deliveries(f->reader, &q, stop, &calls, &end), -ECANCELED);
         assert_int_equal(calls, 2);
     }
     free(m);
@@ -269,10 +341,15 @@ static void test_callback_ends_every_kind_of_list(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        STORE_TEST(test_every_combination_of_filters),     STORE_TEST(test_with_half_of_it_in_the_log),
-        STORE_TEST(test_with_all_of_it_in_the_log),        STORE_TEST(test_the_model_has_every_state),
-        STORE_TEST(test_tenants_do_not_see_each_other),    STORE_TEST(test_long_backlog_of_retries),
+        STORE_TEST(test_every_combination_of_filters),
+        STORE_TEST(test_with_half_of_it_in_the_log),
+        STORE_TEST(test_with_all_of_it_in_the_log),
+        STORE_TEST(test_the_model_has_every_state),
+        STORE_TEST(test_tenants_do_not_see_each_other),
+        STORE_TEST(test_long_backlog_of_retries),
         STORE_TEST(test_callback_ends_every_kind_of_list),
+        STORE_TEST(test_with_little_to_look_at),
+        STORE_TEST(test_a_page_stops_when_enough_was_looked_at),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,6 +18,7 @@ EMBED(sqlite_005_changed_subscriptions, "sqlite/005_changed_subscriptions.sql");
 EMBED(sqlite_006_relane, "sqlite/006_relane.sql");
 EMBED(sqlite_007_replays, "sqlite/007_replays.sql");
 EMBED(sqlite_008_receipts, "sqlite/008_receipts.sql");
+EMBED(sqlite_009_search, "sqlite/009_search.sql");
 EMBED(sqlite_010_subscription_tls, "sqlite/010_subscription_tls.sql");
 
 const char *const sqlite_migrations[] = {sqlite_001_initial,
@@ -28,5 +29,6 @@ const char *const sqlite_migrations[] = {sqlite_001_initial,
                                          sqlite_006_relane,
                                          sqlite_007_replays,
                                          sqlite_008_receipts,
+                                         sqlite_009_search,
                                          sqlite_010_subscription_tls};
 const size_t sqlite_migrations_n = sizeof sqlite_migrations / sizeof sqlite_migrations[0];

@@ -26,6 +26,23 @@ static int checkpoint_when_long(void *arg, sqlite3 *db, const char *name, int pa
     return SQLITE_OK;
 }
 
+int64_t type_hash(uint32_t tenant_no, struct slice type) {
+    return (int64_t)((hash64(type.p, type.n) ^ mix64(tenant_no)) >> 1);
+}
+
+static void type_hash_sql(sqlite3_context *context, int n, sqlite3_value **values) {
+    CHECK(n == 2);
+    const char *type = (const char *)sqlite3_value_text(values[1]);
+    struct slice text = {type ? type : "", (size_t)sqlite3_value_bytes(values[1])};
+    sqlite3_result_int64(context, type_hash((uint32_t)sqlite3_value_int64(values[0]), text));
+}
+
+static int add_functions(sqlite3 *db) {
+    int rc = sqlite3_create_function(db, "type_hash", 2, SQLITE_UTF8 | SQLITE_DETERMINISTIC, NULL,
+                                     type_hash_sql, NULL, NULL);
+    return rc == SQLITE_OK ? 0 : sqlite_errno(db, rc);
+}
+
 int connection_open(struct connection *c, const char *path, bool writer) {
     *c = (struct connection){0};
     int flags = writer ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
@@ -42,6 +59,8 @@ int connection_open(struct connection *c, const char *path, bool writer) {
     if (r == 0 && writer)
         r = exec(c->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536;"
                         "PRAGMA foreign_keys=OFF; PRAGMA journal_size_limit=67108864;");
+    if (r == 0 && writer)
+        r = add_functions(c->db);
     if (r == 0 && !writer)
         r = exec(c->db, "PRAGMA cache_size=-8192; PRAGMA query_only=ON");
     if (r < 0) {

@@ -26,6 +26,8 @@ static int insert_event(struct connection *c, const struct event_record *e) {
 int store_insert_events(struct store *s, const struct event_record *events, size_t n) {
     for (size_t i = 0; i < n; i++) {
         int r = insert_event(&s->writer, &events[i]);
+        if (r == 0)
+            r = log_late_event(s, &events[i]);
         if (r < 0)
             return r;
     }

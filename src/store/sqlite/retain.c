@@ -94,6 +94,9 @@ static int delete_deliveries(struct retaining *k, int64_t event) {
 /* With its job, when nothing of it is left. */
 static int delete_event(struct retaining *k, int64_t event) {
     static const char *const rows[] = {
+        "DELETE FROM type_log WHERE hour=?1 >> 34 AND event=?1"
+        " AND type=(SELECT type_hash(tenant, type) FROM events WHERE key=?1)"
+        " AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event=?1)",
         "DELETE FROM events WHERE key=?1 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event=?1)",
         "DELETE FROM fanout_jobs WHERE event=?1 AND NOT EXISTS (SELECT 1 FROM events WHERE key=?1)",
     };

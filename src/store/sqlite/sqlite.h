@@ -29,7 +29,7 @@ struct store {
     struct connection writer;
     char *path;
     int lock_fd;
-    int64_t log_watermark; /* as this transaction sees it, -1: to be read */
+    int64_t log_watermark, type_watermark; /* as this transaction sees them, -1: to be read */
     bool replay_progress;
 };
 
@@ -93,8 +93,17 @@ void read_event_columns(sqlite3_stmt *st, struct event_record *ret);
 int lane_key_blocked(struct connection *c, uint32_t subscription_no, uint64_t lane_key, int64_t order_at,
                      uint64_t event_key) MUST_USE;
 
-/* The greatest event key that the subscriptions' log has taken in. */
+/* The greatest event key that the subscriptions' log has taken in, and the types' log. */
 int log_watermark(struct connection *c, int64_t *ret) MUST_USE;
+int type_watermark(struct connection *c, int64_t *ret) MUST_USE;
+/* What stands for a tenant's event type in type_log. Stored. */
+int64_t type_hash(uint32_t tenant_no, struct slice type);
+/* Enters an event that came later than the log of types passed its key. */
+int log_late_event(struct store *s, const struct event_record *e) MUST_USE;
+
+/* The row of a delivery that a walk has found; its slices live until fn returns. -ENOENT. */
+int read_listed_delivery(struct connection *c, uint32_t tenant_no, uint64_t event_key,
+                         uint32_t subscription_no, delivery_row_fn fn, void *arg) MUST_USE;
 /* Enters a delivery that came later than the log passed its event. */
 int log_late_delivery(struct store *s, uint64_t event_key, uint32_t subscription_no) MUST_USE;
 
