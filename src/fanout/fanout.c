@@ -21,6 +21,7 @@ struct fanout {
     uint64_t last_seq;    /* at least the greatest seq of the jobs not done */
     bool seq_known;       /* the store has been asked */
     bool has_jobs;
+    bool jobs_counted; /* those that a stop left behind, for the gauge */
     struct lane_notice *notices;
     size_t notices_n, notices_cap;
 };
@@ -242,9 +243,36 @@ static int advance(struct fanout *f, struct store *st, struct fanout_job *job, i
     return store_update_job(st, job);
 }
 
+/* The oldest job is the one that lags most, whichever has its turn. */
+static int tell_lag(struct fanout *f, struct store *st, int64_t now) {
+    struct fanout_job oldest;
+    size_t n = 0;
+    int r = store_list_jobs(st, 0, &oldest, 1, &n);
+    if (r < 0)
+        return r;
+    metrics_gauge_set(f->metrics, METRIC_FANOUT_LAG_MS, n ? now - (int64_t)(oldest.event_key >> 12) : 0);
+    return 0;
+}
+
+static int count_jobs(struct fanout *f, struct store *st) {
+    struct fanout_job jobs[JOBS_A_LOOK];
+    size_t n = JOBS_A_LOOK, total = 0;
+    for (uint64_t after = 0; n == JOBS_A_LOOK; total += n) {
+        int r = store_list_jobs(st, after, jobs, JOBS_A_LOOK, &n);
+        if (r < 0)
+            return r;
+        after = n ? jobs[n - 1].event_key : after;
+    }
+    metrics_gauge_set(f->metrics, METRIC_FANOUT_JOBS_PENDING, (int64_t)total);
+    f->jobs_counted = true;
+    return 0;
+}
+
 int fanout_expand(struct fanout *f, struct store *st, int64_t now, bool *ret_more) {
     struct fanout_job job;
-    int r = next_job(f, st, &job);
+    int r = f->jobs_counted ? 0 : count_jobs(f, st);
+    if (r == 0)
+        r = next_job(f, st, &job);
     if (r < 0)
         return r;
     if (r == 0) {
@@ -255,8 +283,9 @@ int fanout_expand(struct fanout *f, struct store *st, int64_t now, bool *ret_mor
         return 0;
     }
     f->last_served = job.event_key;
-    metrics_gauge_set(f->metrics, METRIC_FANOUT_LAG_MS, now - (int64_t)(job.event_key >> 12));
-    r = advance(f, st, &job, now);
+    r = tell_lag(f, st, now);
+    if (r == 0)
+        r = advance(f, st, &job, now);
     if (r < 0)
         return r;
     *ret_more = true;

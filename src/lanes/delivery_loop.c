@@ -56,7 +56,7 @@ struct delivery_loop {
     struct removal *removals;
     bool stopping; /* claims nothing more */
     bool ending;   /* ends when nothing is in flight */
-    int64_t lag_told_at;
+    int64_t lag_told_at, lag_told_ms;
 };
 
 /* ---- attempts ---- */
@@ -348,6 +348,9 @@ static void fill_turn(struct delivery_loop *d, int64_t now) {
 }
 
 static void sleep_until(struct delivery_loop *d, int64_t at_ms, int64_t now) {
+    /* A lag that was told is to be taken back. */
+    if (d->lag_told_ms > 0 && at_ms > d->lag_told_at + LAG_EVERY_MS)
+        at_ms = d->lag_told_at + LAG_EVERY_MS;
     if (at_ms == INT64_MAX) {
         loop_timer_clear(d->loop, &d->wake);
         return;
@@ -362,7 +365,8 @@ static void tell_lag(struct delivery_loop *d, int64_t now) {
     if (now - d->lag_told_at < LAG_EVERY_MS)
         return;
     d->lag_told_at = now;
-    metrics_gauge_set(d->o.metrics, METRIC_DELIVERY_QUEUE_LAG_MS, lanes_lag(d->lanes, now));
+    d->lag_told_ms = lanes_lag(d->lanes, now);
+    metrics_queue_lag(d->o.metrics, d->index, d->lag_told_ms);
 }
 
 /* The loop is about to wait: hand the writer what has gathered. */

@@ -4,7 +4,7 @@
 
 #include "lanes/delivery_loop.h"
 
-enum { LOOPS_MAX = 64 };
+enum { LOOPS_MAX = METRIC_LOOPS_MAX };
 
 struct dispatch {
     struct tenant_budgets *tenants;

@@ -30,6 +30,7 @@ struct metrics {
     atomic_uint_fast64_t attempts[OUTCOME_CLASSES];
     atomic_uint_fast64_t closed[2]; /* delivered, dlq */
     atomic_uint_fast64_t dlq[DELIVERY_REASONS];
+    atomic_int_fast64_t queue_lag[METRIC_LOOPS_MAX];
     atomic_int_fast64_t in_flight[TIERS];
     atomic_int_fast64_t throttled[LANE_WAITS];
     struct http_series http[HTTP_SERIES_MAX];
@@ -136,6 +137,20 @@ void metrics_gauge_add(struct metrics *m, enum metric_gauge g, int64_t delta) {
     move(&m->gauges[g], delta);
 }
 
+void metrics_queue_lag(struct metrics *m, unsigned loop, int64_t lag_ms) {
+    CHECK(loop < METRIC_LOOPS_MAX);
+    atomic_store_explicit(&m->queue_lag[loop], lag_ms, memory_order_relaxed);
+}
+
+static int64_t greatest_lag(struct metrics *m) {
+    int64_t greatest = 0;
+    for (size_t i = 0; i < METRIC_LOOPS_MAX; i++) {
+        int64_t lag = atomic_load_explicit(&m->queue_lag[i], memory_order_relaxed);
+        greatest = lag > greatest ? lag : greatest;
+    }
+    return greatest;
+}
+
 static size_t bounds_of(enum metric_histogram h) {
     size_t n = 0;
     while (n < BUCKETS_MAX && histograms[h].bounds[n] > 0)
@@ -210,6 +225,7 @@ static void line(struct buf *out, const char *name, const char *label, const cha
 }
 
 static void render_plain(struct metrics *m, struct buf *out) {
+    metrics_gauge_set(m, METRIC_DELIVERY_QUEUE_LAG_MS, greatest_lag(m));
     for (size_t i = 0; i < METRIC_COUNTERS; i++) {
         head(out, counters[i].name, "counter", counters[i].help);
         buf_addf(out, "%s %llu\n", counters[i].name, (unsigned long long)value(&m->counters[i]));

@@ -20,8 +20,7 @@ enum metric_gauge {
     METRIC_FANOUT_JOBS_PENDING,
     METRIC_FANOUT_LAG_MS, /* age of the oldest event not fully expanded; rendered in seconds */
     METRIC_DELIVERIES_PENDING,
-    METRIC_DELIVERY_QUEUE_LAG_MS, /* how overdue the longest-waiting sendable delivery is; rendered in seconds
-                                   */
+    METRIC_DELIVERY_QUEUE_LAG_MS, /* metrics_queue_lag, the greatest; rendered in seconds */
     METRIC_DLQ_SIZE,
     METRIC_BREAKER_OPEN,
     METRIC_GAUGES,
@@ -59,6 +58,9 @@ void metrics_observe(struct metrics *m, enum metric_histogram h, double v);
 void metrics_attempt(struct metrics *m, enum outcome_class class); /* posthorn_attempts_total{class} */
 void metrics_delivery_closed(struct metrics *m, enum delivery_state to,
                              enum delivery_reason why); /* deliveries_total{outcome}, dlq_total{reason} */
+/* How overdue the longest-waiting delivery is that a delivery loop could send. */
+enum { METRIC_LOOPS_MAX = 64 };
+void metrics_queue_lag(struct metrics *m, unsigned loop, int64_t lag_ms);
 void metrics_in_flight(struct metrics *m, enum tenant_tier tier, int64_t delta); /* in_flight{tier} */
 void metrics_throttled(struct metrics *m, enum lane_wait cause, int64_t delta);  /* lanes_throttled{cause} */
 /* posthorn_http_requests_total{route,code}; `route` is a pattern of the route table (static), never a path.

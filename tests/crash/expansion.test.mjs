@@ -12,7 +12,7 @@ import { Api, Tenant } from '../e2e/lib/api.mjs';
 import { Server, temporaryFolder } from '../e2e/lib/server.mjs';
 import { waitFor } from '../e2e/lib/wait.mjs';
 import { randomFrom } from './random.mjs';
-import { subscribeMany } from './subscribe.mjs';
+import { subscribeMany } from '../e2e/lib/subscribe.mjs';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 30);
 const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);

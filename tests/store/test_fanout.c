@@ -192,6 +192,63 @@ static void test_a_change_comes_after_pending_jobs(void **state) {
     end_world(&w);
 }
 
+static void assert_metric(struct world *w, const char *line) {
+    _cleanup_buf_ struct buf out = {0};
+    metrics_render(w->metrics, &out);
+    if (!strstr(out.p, line))
+        fail_msg("%s is not in %s", line, out.p);
+}
+
+static bool expand_once(struct world *w, int64_t now) {
+    bool more = false;
+    begin(w->f);
+    assert_int_equal(fanout_expand(w->fanout, w->f->store, now, &more), 0);
+    commit(w->f);
+    return more;
+}
+
+/* Jobs take turns, a chunk each; what the gauges tell is of all of them, and of those that a stop left
+ * behind. */
+static void test_jobs_take_turns(void **state) {
+    enum { N = 2 * FANOUT_CHUNK };
+    struct world w = begin_world(*state);
+    for (uint32_t no = 1; no <= N; no++)
+        subscribe(&w, no, NULL);
+    struct published first, second;
+    w.f->now += 1000;
+    publish_data(&w, "1", &first);
+    w.f->now += 3000;
+    publish_data(&w, "2", &second);
+    int64_t now = w.f->now + 1000;
+    struct fanout_job jobs[2];
+    size_t n = 0;
+    for (int turn = 1; turn <= 2; turn++) {
+        assert_true(expand_once(&w, now));
+        assert_metric(&w, "\nposthorn_fanout_lag_seconds 4\n");
+        assert_metric(&w, "\nposthorn_fanout_jobs_pending 2\n");
+    }
+    begin(w.f);
+    assert_int_equal(store_list_jobs(w.f->store, 0, jobs, 2, &n), 0);
+    commit(w.f);
+    assert_int_equal(n, 2);
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(jobs[i].deliveries, FANOUT_CHUNK);
+    /* a restart: nothing of the gauges is left */
+    fanout_free(w.fanout);
+    assert_int_equal(fanout_new(w.metrics, &w.fanout), 0);
+    for (uint32_t no = 1; no <= N; no++)
+        subscribe(&w, no, NULL);
+    metrics_gauge_set(w.metrics, METRIC_FANOUT_JOBS_PENDING, 0);
+    assert_true(fanout_has_jobs(w.fanout));
+    assert_true(expand_once(&w, now)); /* and the first is done */
+    assert_metric(&w, "\nposthorn_fanout_jobs_pending 1\n");
+    assert_int_equal(expand_all(&w, first.record.id), N);
+    assert_int_equal(expand_all(&w, second.record.id), N);
+    assert_metric(&w, "\nposthorn_fanout_jobs_pending 0\n");
+    assert_metric(&w, "\nposthorn_fanout_lag_seconds 0\n");
+    end_world(&w);
+}
+
 static void test_wants(void **state) {
     struct world w = begin_world(*state);
     subscribe(&w, 1, PAID);
@@ -218,6 +275,7 @@ int main(void) {
         STORE_TEST(test_a_job_filters_too),
         STORE_TEST(test_costly_filters_become_a_job),
         STORE_TEST(test_a_change_comes_after_pending_jobs),
+        STORE_TEST(test_jobs_take_turns),
         STORE_TEST(test_wants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

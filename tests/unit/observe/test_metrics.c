@@ -107,6 +107,23 @@ static void test_counters_and_gauges(void **state) {
     metrics_free(m);
 }
 
+/* Of the delivery loops, the one that lags most counts. */
+static void test_queue_lag(void **state) {
+    (void)state;
+    _cleanup_buf_ struct buf out = {0};
+    struct metrics *m = metrics_new();
+    metrics_queue_lag(m, 0, 250);
+    metrics_queue_lag(m, METRIC_LOOPS_MAX - 1, 1250);
+    metrics_queue_lag(m, 2, 500);
+    render(m, &out);
+    assert_line(&out, "posthorn_delivery_queue_lag_seconds 1.25");
+    metrics_queue_lag(m, METRIC_LOOPS_MAX - 1, 0);
+    buf_reset(&out);
+    render(m, &out);
+    assert_line(&out, "posthorn_delivery_queue_lag_seconds 0.5");
+    metrics_free(m);
+}
+
 static void test_closed_deliveries(void **state) {
     (void)state;
     _cleanup_buf_ struct buf out = {0};
@@ -205,6 +222,7 @@ int main(void) {
         cmocka_unit_test(test_every_name_has_help_and_type),
         cmocka_unit_test(test_lines_are_well_formed),
         cmocka_unit_test(test_counters_and_gauges),
+        cmocka_unit_test(test_queue_lag),
         cmocka_unit_test(test_closed_deliveries),
         cmocka_unit_test(test_histogram_is_cumulative),
         cmocka_unit_test(test_http_by_route_and_code),
