@@ -1,4 +1,5 @@
-/* Fills a store with deliveries that lie behind, for questions to be asked of it. posthorn must not run on it.
+/* Fills a store with deliveries that lie behind, for questions to be asked of it. posthorn must not run on
+ * it.
  *
  *   fill FILE COUNT SUBSCRIPTIONS
  *       Adds COUNT events of the tenant 1 over the last twenty days, each with a delivery to one of its
@@ -116,9 +117,11 @@ static void fill(int64_t count, int64_t subscriptions) {
     run("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA locking_mode=EXCLUSIVE;"
         "PRAGMA cache_size=-1048576; PRAGMA temp_store=MEMORY");
     struct statements s = {
-        prepare("INSERT INTO events (key, tail, tenant, type, schema_version, ordering_key, data_size, deliveries,"
+        prepare("INSERT INTO events (key, tail, tenant, type, schema_version, ordering_key, data_size, "
+                "deliveries,"
                 " has_job, body) VALUES (?1,?2,1,?3,'1',?4,?5,1,0,?6)"),
-        prepare("INSERT INTO deliveries (event, subscription, tenant, state, attempts, due_at, order_at, window_at,"
+        prepare("INSERT INTO deliveries (event, subscription, tenant, state, attempts, due_at, order_at, "
+                "window_at,"
                 " closed_at, last_status, last_error, reason) VALUES (?1,?2,1,?3,1,?4,?5,?5,?6,?7,?8,?9)"),
         prepare("INSERT INTO attempts (event, subscription, number, started_at, settled_at, to_state, reason,"
                 " latency_ms, dns_ms, connect_ms, tls_ms, wait_ms, status, error, trigger, worker, url,"
@@ -127,21 +130,24 @@ static void fill(int64_t count, int64_t subscriptions) {
     for (int64_t i = 0; i < count; i++) {
         if (i % A_TRANSACTION == 0)
             run(i ? "COMMIT; BEGIN" : "BEGIN");
-        add(&s, i, now - span + (int64_t)((double)span * 0.999 * (double)i / (double)count), now, subscriptions);
+        add(&s, i, now - span + (int64_t)((double)span * 0.999 * (double)i / (double)count), now,
+            subscriptions);
     }
     run("COMMIT");
     sqlite3_finalize(s.event);
     sqlite3_finalize(s.delivery);
     sqlite3_finalize(s.attempt);
-    run("DELETE FROM dlq_counts; INSERT INTO dlq_counts SELECT tenant, subscription, reason, count(*) FROM deliveries"
+    run("DELETE FROM dlq_counts; INSERT INTO dlq_counts SELECT tenant, subscription, reason, count(*) FROM "
+        "deliveries"
         " INDEXED BY deliveries_dead WHERE state=4 GROUP BY 1, 2, 3");
     run("UPDATE marks SET value=0; PRAGMA journal_mode=WAL");
 }
 
 static void tell_behind(void) {
     check(sqlite3_busy_timeout(db, 5000));
-    sqlite3_stmt *st = prepare("SELECT count(*) FROM (SELECT 1 FROM events WHERE key > (SELECT min(value) FROM marks)"
-                               " LIMIT 100000)");
+    sqlite3_stmt *st =
+        prepare("SELECT count(*) FROM (SELECT 1 FROM events WHERE key > (SELECT min(value) FROM marks)"
+                " LIMIT 100000)");
     check(sqlite3_step(st));
     printf("%lld\n", (long long)sqlite3_column_int64(st, 0));
     sqlite3_finalize(st);

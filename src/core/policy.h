@@ -51,3 +51,12 @@ struct policy {
 void policy_init(struct policy *p);
 /* Frees the lists. */
 void policy_clear(struct policy *p);
+int policy_copy(const struct policy *p, struct policy *ret) MUST_USE; /* with lists of its own; -ENOMEM */
+
+/* The policy that was read last and its text: most subscriptions have the same. Zero-initialise it. */
+struct policy_memo {
+    struct buf text;
+    struct policy policy;
+    bool known;
+};
+void policy_memo_clear(struct policy_memo *m); /* frees and zeroes */

@@ -67,79 +67,175 @@ void subscription_unref(struct subscription *s) {
         subscription_free(s);
 }
 
+/* ---- reading a stored document, not by way of jansson: a start reads a million of them ---- */
+
+/* An owned copy of a string's characters. */
+static int read_text(const struct json_member *m, char **ret) {
+    _cleanup_buf_ struct buf text = {0};
+    if (m->type != JSON_TYPE_STRING)
+        return -EINVAL;
+    buf_add_str(&text, "");
+    int r = json_string_decode(m->value, &text);
+    if (r < 0)
+        return r;
+    /* As long as it is: a growing buffer's room to spare adds up. */
+    char *copy = slice_dup(buf_slice(&text));
+    if (!copy)
+        return -ENOMEM;
+    free(*ret);
+    *ret = copy;
+    return 0;
+}
+
 /* The position of a member's word in a list; 0, the default, when it is another. */
-static unsigned read_word(const json_t *doc, const char *name, const char *const *words, unsigned n) {
-    struct slice word = doc_string(json_object_get(doc, name));
-    for (unsigned i = 0; i < n; i++)
-        if (slice_eq(word, slice_of(words[i])))
+static unsigned read_word(const struct json_member *m, const char *const *words, unsigned n) {
+    for (unsigned i = 0; i < n && m->type == JSON_TYPE_STRING; i++)
+        if (json_string_compare(m->value, slice_of(words[i])) == 1)
             return i;
     return 0;
 }
 
-static int read_event_types(const json_t *list, struct subscription *s) {
-    size_t n = json_array_size(list);
-    if (n > SUBSCRIPTION_EVENT_TYPES_MAX)
-        n = SUBSCRIPTION_EVENT_TYPES_MAX;
-    if (n == 0)
+static size_t count_elements(struct slice array) {
+    struct json_cursor c = json_open(array);
+    struct slice value;
+    enum json_type type;
+    bool first = true;
+    size_t n = 0;
+    if (json_enter_array(&c) < 0)
+        return 0;
+    while (n < SUBSCRIPTION_EVENT_TYPES_MAX && json_next_element(&c, &first, &value, &type) > 0)
+        n++;
+    return n;
+}
+
+static int read_event_types(const struct json_member *m, struct subscription *s) {
+    struct json_cursor c = json_open(m->value);
+    struct json_member entry;
+    bool first = true;
+    size_t n = m->type == JSON_TYPE_ARRAY ? count_elements(m->value) : 0;
+    if (n == 0 || s->event_types)
         return 0;
     s->event_types = calloc(n, sizeof *s->event_types);
     if (!s->event_types)
         return -ENOMEM;
-    for (size_t i = 0; i < n; i++) {
-        s->event_types[i] = slice_dup(doc_string(json_array_get(list, i)));
-        if (!s->event_types[i])
-            return -ENOMEM;
-        s->event_types_n++;
+    int r = json_enter_array(&c);
+    while (r >= 0 && s->event_types_n < n) {
+        r = json_next_element(&c, &first, &entry.value, &entry.type);
+        if (r > 0)
+            r = read_text(&entry, &s->event_types[s->event_types_n]);
+        if (r == 0)
+            s->event_types_n++;
     }
-    return 0;
+    return r < 0 ? r : 0;
 }
 
-static int read_headers(const json_t *object, struct subscription *s) {
+static int read_headers(const struct json_member *m, struct subscription *s) {
     _cleanup_buf_ struct buf text = {0};
-    const char *name;
-    json_t *value, *from = (json_t *)(uintptr_t)object;
-    json_object_foreach (from, name, value) {
-        buf_add_str(&text, name);
+    struct json_cursor c = json_open(m->value);
+    struct json_member header;
+    bool first = true;
+    if (m->type != JSON_TYPE_OBJECT)
+        return 0;
+    int r = json_enter_object(&c);
+    while (r >= 0 && (r = json_next_member(&c, &first, &header)) > 0) {
+        if (header.type != JSON_TYPE_STRING)
+            return -EINVAL;
+        /* The name with its quotes around it is a string value, too. */
+        r = json_string_decode((struct slice){header.key.p - 1, header.key.n + 2}, &text);
         buf_add_str(&text, ": ");
-        buf_add_slice(&text, doc_string(value));
+        if (r == 0)
+            r = json_string_decode(header.value, &text);
         buf_add_str(&text, "\r\n");
     }
-    if (!buf_ok(&text))
-        return -ENOMEM;
+    if (r < 0 || !buf_ok(&text))
+        return r < 0 ? r : -ENOMEM;
     s->headers = TAKE_PTR(text.p);
     return 0;
 }
 
-/* A stored filter was valid when it went in. */
-static int read_filter(const json_t *doc, struct subscription *s) {
+static int read_filter(const struct json_member *m, struct subscription *s) {
     struct field_errors errors;
     field_errors_init(&errors);
-    if (!doc || json_is_null(doc))
+    if (m->type == JSON_TYPE_NULL || s->filter)
         return 0;
+    json_t *doc = json_loadb(m->value.p, m->value.n, JSON_DECODE_ANY, NULL);
+    if (!doc)
+        return -EINVAL;
     s->filter = filter_compile(doc, &errors);
-    return s->filter ? 0 : -ENOMEM;
+    json_decref(doc);
+    return s->filter ? 0 : field_errors_count(&errors) ? -EINVAL : -ENOMEM;
+}
+
+static int read_policy(struct slice text, struct policy_memo *memo, struct policy *ret) {
+    policy_clear(ret);
+    if (memo->known && slice_eq(buf_slice(&memo->text), text))
+        return policy_copy(&memo->policy, ret);
+    json_t *doc = json_loadb(text.p, text.n, JSON_DECODE_ANY, NULL);
+    if (!doc)
+        return -EINVAL;
+    policy_memo_clear(memo);
+    int r = policy_from_doc(doc, &memo->policy);
+    json_decref(doc);
+    if (r < 0)
+        return r;
+    buf_add_slice(&memo->text, text);
+    memo->known = buf_ok(&memo->text);
+    return policy_copy(&memo->policy, ret);
+}
+
+static int read_member(const struct json_member *m, struct policy_memo *memo, struct subscription *s) {
+    if (json_key_is(m->key, "url"))
+        return read_text(m, &s->url);
+    if (json_key_is(m->key, "event_types"))
+        return read_event_types(m, s);
+    if (json_key_is(m->key, "headers"))
+        return read_headers(m, s);
+    if (json_key_is(m->key, "filter"))
+        return read_filter(m, s);
+    if (json_key_is(m->key, "policy"))
+        return read_policy(m->value, memo, &s->policy);
+    if (json_key_is(m->key, "status"))
+        s->status = (enum subscription_status)read_word(m, status_names, COUNT(status_names));
+    else if (json_key_is(m->key, "ordering"))
+        s->ordering = (enum subscription_ordering)read_word(m, ordering_names, COUNT(ordering_names));
+    else if (json_key_is(m->key, "format"))
+        s->format = (enum subscription_format)read_word(m, format_names, COUNT(format_names));
+    else if (json_key_is(m->key, "receipts"))
+        s->receipts = m->type == JSON_TYPE_TRUE;
+    else if (json_key_is(m->key, "tls"))
+        s->has_tls = m->type == JSON_TYPE_TRUE;
+    return 0;
+}
+
+int subscription_from_text(struct slice doc, struct policy_memo *memo, struct subscription **ret) {
+    _cleanup_subscription_ struct subscription *s = calloc(1, sizeof *s);
+    struct json_cursor c = json_open(doc);
+    struct json_member m;
+    bool first = true;
+    if (!s)
+        return -ENOMEM;
+    atomic_init(&s->refs, 1);
+    policy_init(&s->policy);
+    int r = json_enter_object(&c);
+    while (r >= 0 && (r = json_next_member(&c, &first, &m)) > 0)
+        r = read_member(&m, memo, s);
+    if (r == 0)
+        r = json_finish(&c);
+    if (r == 0 && !s->url && !(s->url = strdup("")))
+        r = -ENOMEM;
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(s);
+    return 0;
 }
 
 struct subscription *subscription_from_doc(const json_t *doc) {
-    _cleanup_subscription_ struct subscription *s = calloc(1, sizeof *s);
-    if (!s)
-        return NULL;
-    atomic_init(&s->refs, 1);
-    struct slice url = doc_string(json_object_get(doc, "url"));
-    s->url = slice_dup(url.p ? url : SLICE_LIT(""));
-    s->status =
-        (enum subscription_status)read_word(doc, "status", status_names, (unsigned)COUNT(status_names));
-    s->ordering = (enum subscription_ordering)read_word(doc, "ordering", ordering_names,
-                                                        (unsigned)COUNT(ordering_names));
-    s->format =
-        (enum subscription_format)read_word(doc, "format", format_names, (unsigned)COUNT(format_names));
-    s->receipts = json_is_true(json_object_get(doc, "receipts"));
-    if (!s->url || read_event_types(json_object_get(doc, "event_types"), s) < 0 ||
-        read_headers(json_object_get(doc, "headers"), s) < 0 ||
-        read_filter(json_object_get(doc, "filter"), s) < 0 ||
-        policy_from_doc(json_object_get(doc, "policy"), &s->policy) < 0)
-        return NULL;
-    return TAKE_PTR(s);
+    struct policy_memo memo = {.known = false};
+    struct subscription *s = NULL;
+    _cleanup_free_ char *text = json_dumps(doc, JSON_COMPACT);
+    int r = text ? subscription_from_text(slice_of(text), &memo, &s) : -ENOMEM;
+    policy_memo_clear(&memo);
+    return r < 0 ? NULL : s;
 }
 
 bool event_type_covered(struct slice pattern, struct slice event_type) {

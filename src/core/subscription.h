@@ -41,6 +41,7 @@ struct subscription {
     enum subscription_ordering ordering;
     enum subscription_format format;
     bool receipts;
+    bool has_tls;    /* its document says so: tls is to be loaded */
     bool allow_http; /* the tenant's or the server's leave, judged at every send */
     enum tenant_tier tier;
     char tenant_id[TENANT_ID_MAX + 1];
@@ -87,9 +88,12 @@ json_t *subscription_merge(const json_t *doc, const json_t *patch);
  * memory is out. */
 json_t *subscription_take_tls(json_t *doc);
 
-/* The snapshot of a document that subscription_parse returned (in the store or just now): one reference, all
- * fields but no, tenant_no, id, tier, tenant_id, allow_http, resumed_at, health, tls and keys filled in. NULL
- * when memory is out. */
+/* The snapshot of a document that subscription_parse returned, from its JSON as the store keeps it: one
+ * reference, all fields but no, tenant_no, id, tier, tenant_id, allow_http, resumed_at, health, tls and keys
+ * filled in. Documents that are read one after another share a memo. -EINVAL: it is no such document;
+ * -ENOMEM. */
+int subscription_from_text(struct slice doc, struct policy_memo *memo, struct subscription **ret) MUST_USE;
+/* The same of one that was parsed just now. NULL when memory is out. */
 struct subscription *subscription_from_doc(const json_t *doc);
 
 /* Whether a pattern means an event type: the same name, or "x.*" for what begins with "x.". */

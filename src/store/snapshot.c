@@ -11,16 +11,13 @@ static int damaged(const char *what, uint32_t no) {
     return -EIO;
 }
 
-/* All that a subscription's own row says; *ret_has_tls: its TLS material stands elsewhere. */
-static int read_row(const struct subscription_record *r, struct subscription **ret, bool *ret_has_tls) {
-    json_t *doc = json_loadb(r->doc.p, r->doc.n, 0, NULL);
-    if (!doc)
-        return damaged("subscription", r->no);
-    struct subscription *s = subscription_from_doc(doc);
-    *ret_has_tls = json_is_true(json_object_get(doc, "tls"));
-    json_decref(doc);
-    if (!s)
-        return -ENOMEM;
+/* All that a subscription's own row says. */
+static int read_row(const struct subscription_record *r, struct policy_memo *memo,
+                    struct subscription **ret) {
+    struct subscription *s = NULL;
+    int e = subscription_from_text(r->doc, memo, &s);
+    if (e < 0)
+        return e == -EINVAL ? damaged("subscription", r->no) : e;
     s->no = r->no;
     s->tenant_no = r->tenant_no;
     s->id = r->id;
@@ -83,10 +80,11 @@ int snapshot_load(struct store *store, uint32_t subscription_no, int64_t now, bo
     if (r < 0)
         return r;
     _cleanup_subscription_ struct subscription *s = NULL;
-    bool has_tls;
+    struct policy_memo memo = {.known = false};
     struct buf tls = {0};
-    r = read_row(&row, &s, &has_tls);
-    if (r == 0 && has_tls)
+    r = read_row(&row, &memo, &s);
+    policy_memo_clear(&memo);
+    if (r == 0 && s->has_tls)
         r = take_tls(s, store_get_tls(store, subscription_no, &tls), &tls);
     if (r < 0)
         return r;
@@ -111,6 +109,7 @@ int snapshot_load(struct store *store, uint32_t subscription_no, int64_t now, bo
 struct merge {
     struct store_reader *reader;
     struct buf owners; /* of struct tenant, descending by number */
+    struct policy_memo memo;
     int64_t now;
     bool server_allow_http;
     int (*fn)(void *arg, struct subscription *s);
@@ -163,10 +162,9 @@ static int hand_on(void *arg, const struct subscription_record *row) {
     if (!owner)
         return damaged("a subscription whose tenant is gone", row->no);
     _cleanup_subscription_ struct subscription *s = NULL;
-    bool has_tls;
     struct buf tls = {0};
-    int r = read_row(row, &s, &has_tls);
-    if (r == 0 && has_tls)
+    int r = read_row(row, &m->memo, &s);
+    if (r == 0 && s->has_tls)
         r = take_tls(s, store_read_tls(m->reader, row->no, &tls), &tls);
     if (r == 0)
         r = store_list_secrets(m->reader, row->no, m->now, add_key, &keys);
@@ -183,5 +181,6 @@ int snapshot_each(struct store_reader *r, int64_t now, bool server_allow_http,
     if (e == 0)
         e = store_each_subscription(r, hand_on, &m);
     buf_free(&m.owners);
+    policy_memo_clear(&m.memo);
     return e;
 }

@@ -126,6 +126,77 @@ static void test_a_document_with_gaps(void **state) {
     assert_string_equal(empty->url, "");
 }
 
+static int read_text(const char *text, struct policy_memo *memo, struct subscription **ret) {
+    *ret = NULL;
+    return subscription_from_text(slice_of(text), memo, ret);
+}
+
+static void test_text(void **state) {
+    (void)state;
+    static const char *const damaged[] = {
+        "",
+        "[]",
+        "{",
+        "{}x",
+        "{\"url\":1}",
+        "{\"url\":\"a\\u0000\"}",
+        "{\"event_types\":[1]}",
+        "{\"headers\":{\"a\":1}}",
+        "{\"filter\":{\"a\":[1]}}",
+        "{\"filter\":[}",
+    };
+    struct policy_memo memo = {.known = false};
+    struct subscription *s;
+    for (size_t i = 0; i < COUNT(damaged); i++)
+        if (read_text(damaged[i], &memo, &s) != -EINVAL)
+            fail_msg("%s is read", damaged[i]);
+    assert_int_equal(read_text("{ \"url\" : \"https:\\/\\/x\\u00e9\" , \"status\":\"p\\u0061used\","
+                               "\"event_types\":[\"a\",\"b.*\"],\"headers\":{\"x-a\":\"\\\"1\",\"x-b\":\"\"},"
+                               "\"receipts\":true,\"policy\":null}",
+                               &memo, &s),
+                     0);
+    assert_string_equal(s->url, "https://x\xc3\xa9");
+    assert_int_equal(s->status, SUBSCRIPTION_PAUSED);
+    assert_int_equal(s->event_types_n, 2);
+    assert_string_equal(s->event_types[1], "b.*");
+    assert_string_equal(s->headers, "x-a: \"1\r\nx-b: \r\n");
+    assert_true(s->receipts);
+    assert_int_equal(s->policy.max_attempts, POLICY_MAX_ATTEMPTS_DEFAULT);
+    subscription_unref(s);
+    policy_memo_clear(&memo);
+}
+
+/* Equal policies are read once, and each subscription has lists of its own. */
+static void test_policy_memo(void **state) {
+    (void)state;
+    static const char *const texts[] = {
+        "{\"policy\":{\"retry\":{\"schedule_seconds\":[1,2]},\"retry_on\":[404],\"no_retry_on\":[500,501]}}",
+        "{\"url\":\"x\",\"policy\":{\"retry\":{\"schedule_seconds\":[1,2]},\"retry_on\":[404],\"no_retry_"
+        "on\":[500,501]}}",
+        "{\"policy\":{\"timeout_ms\":5000}}",
+        "{\"policy\":{\"retry\":{\"schedule_seconds\":[1,2]},\"retry_on\":[404],\"no_retry_on\":[500,501]}}",
+        "{}",
+    };
+    struct policy_memo memo = {.known = false};
+    struct subscription *s[COUNT(texts)];
+    for (size_t i = 0; i < COUNT(texts); i++)
+        assert_int_equal(read_text(texts[i], &memo, &s[i]), 0);
+    policy_memo_clear(&memo);
+    for (size_t i = 0; i < COUNT(texts); i++) {
+        const struct policy *p = &s[i]->policy;
+        bool listed = i < 2 || i == 3;
+        assert_int_equal(p->retry.schedule_n, listed ? 2 : 0);
+        assert_int_equal(p->retry_on_n + p->no_retry_on_n, listed ? 3 : 0);
+        assert_int_equal(p->timeout_ms, i == 2 ? 5000 : POLICY_TIMEOUT_MS_DEFAULT);
+        if (listed)
+            assert_true(p->retry.schedule_seconds[1] == 2 && p->retry_on[0] == 404 &&
+                        p->no_retry_on[1] == 501);
+    }
+    assert_ptr_not_equal(s[0]->policy.retry_on, s[1]->policy.retry_on);
+    for (size_t i = 0; i < COUNT(texts); i++)
+        subscription_unref(s[i]);
+}
+
 static void test_matches(void **state) {
     (void)state;
     static const struct {
@@ -240,6 +311,8 @@ static void test_filter(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_filter),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_policy_memo),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_everything_set),
         cmocka_unit_test(test_exponential_retry),
