@@ -28,6 +28,7 @@ struct key_entry {
 struct directory {
     pthread_rwlock_t lock;
     struct tenant_entry *tenants_by_id, *tenants_by_no;
+    bool unsorted; /* tenants_by_no, as a list */
     struct key_entry *keys;
 };
 
@@ -88,6 +89,7 @@ static int insert_tenant(struct directory *d, const struct tenant *tenant) {
         free(t);
         return -ENOMEM;
     }
+    d->unsorted = true;
     HASH_ADD_KEYPTR(by_id, d->tenants_by_id, t->tenant.id, strlen(t->tenant.id), t);
     if (t->left_out) {
         HASH_DELETE(by_no, d->tenants_by_no, t);
@@ -146,16 +148,24 @@ bool directory_tenant_by_no(struct directory *d, uint32_t no, struct tenant *ret
     return t != NULL;
 }
 
+static int by_number(const struct tenant_entry *a, const struct tenant_entry *b) {
+    return (a->tenant.no > b->tenant.no) - (a->tenant.no < b->tenant.no);
+}
+
+/* The walk goes along the table's own list, put in order when tenants have come since. */
 bool directory_tenant_after(struct directory *d, uint32_t after_no, struct tenant *ret) {
-    pthread_rwlock_rdlock(&d->lock);
-    struct tenant_entry *least = NULL, *t, *next;
-    HASH_ITER (by_no, d->tenants_by_no, t, next)
-        if (t->tenant.no > after_no && (!least || t->tenant.no < least->tenant.no))
-            least = t;
-    if (least)
-        *ret = least->tenant;
+    pthread_rwlock_wrlock(&d->lock);
+    if (d->unsorted)
+        HASH_SRT(by_no, d->tenants_by_no, by_number);
+    d->unsorted = false;
+    struct tenant_entry *t = after_no ? find_by_no(d, after_no) : NULL;
+    t = t ? t->by_no.next : d->tenants_by_no;
+    while (t && t->tenant.no <= after_no) /* the one it stood at is gone */
+        t = t->by_no.next;
+    if (t)
+        *ret = t->tenant;
     pthread_rwlock_unlock(&d->lock);
-    return least != NULL;
+    return t != NULL;
 }
 
 /* The generic cell rate algorithm: one number, moved without a lock. */
