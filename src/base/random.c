@@ -1,6 +1,7 @@
 #include "base/random.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/random.h>
 
 #include "base/bytes.h"
@@ -41,14 +42,35 @@ uint64_t rng_below(struct rng *r, uint64_t bound) {
     return (uint64_t)(((unsigned __int128)rng_next(r) * bound) >> 64);
 }
 
-void random_bytes(void *p, size_t n) {
-    unsigned char *u = p;
+static void from_system(unsigned char *p, size_t n) {
     while (n > 0) {
-        ssize_t got = getrandom(u, n, 0);
+        ssize_t got = getrandom(p, n, 0);
         if (got < 0 && errno == EINTR)
             continue;
         CHECK(got > 0);
-        u += got;
+        p += got;
         n -= (size_t)got;
     }
+}
+
+/* Fetched beforehand for ids, which every event takes: a system call each would be dear. What is longer may
+ * be a secret, and does not lie about in memory. */
+enum { STOCK_BYTES = 512, FROM_STOCK_MAX = 16 };
+static _Thread_local struct {
+    unsigned char bytes[STOCK_BYTES];
+    size_t left;
+} stock;
+
+void random_bytes(void *p, size_t n) {
+    if (n > FROM_STOCK_MAX) {
+        from_system(p, n);
+        return;
+    }
+    if (stock.left < n) {
+        from_system(stock.bytes, STOCK_BYTES);
+        stock.left = STOCK_BYTES;
+    }
+    stock.left -= n;
+    memcpy(p, stock.bytes + stock.left, n);
+    memset(stock.bytes + stock.left, 0, n); /* nobody gets them twice */
 }
