@@ -214,6 +214,29 @@ static int scan_nested(int depth, const char *open, const char *close) {
     return scan(buf_slice(&b), &value, &type);
 }
 
+/* Each byte at each place of strings of each length: what is passed over eight bytes at a time must be judged
+ * like what is not. */
+static void test_every_byte_at_every_place_of_a_string(void **state) {
+    (void)state;
+    for (size_t n = 1; n <= 20; n++) {
+        for (size_t at = 0; at < n; at++) {
+            for (int byte = 0; byte < 256; byte++) {
+                char text[24];
+                struct slice value;
+                enum json_type type;
+                memset(text, 'x', sizeof text);
+                text[0] = text[n + 1] = '"';
+                text[at + 1] = (char)byte;
+                bool plain = byte >= 0x20 && byte < 0x80 && byte != '\\' && byte != '"';
+                int r = scan((struct slice){text, n + 2}, &value, &type);
+                assert_int_equal(r, plain ? 0 : -EINVAL);
+                if (plain)
+                    assert_int_equal(value.n, n + 2);
+            }
+        }
+    }
+}
+
 static void test_depth(void **state) {
     (void)state;
     assert_int_equal(scan_nested(JSON_DEPTH_MAX, "[", "]"), 0);
@@ -388,6 +411,7 @@ int main(void) {
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_invalid_utf8),
         cmocka_unit_test(test_every_truncation_is_refused),
+        cmocka_unit_test(test_every_byte_at_every_place_of_a_string),
         cmocka_unit_test(test_depth),
         cmocka_unit_test(test_members),
         cmocka_unit_test(test_elements),
