@@ -63,7 +63,8 @@ stop() {
 start_helper() {
   local name=$1
   shift
-  "$@" >"$work/$name.out" &
+  : >"$work/$name.out"
+  "$@" >>"$work/$name.out" &
   helper=$!
   started[$helper]=$name
   await 50 "$name" grep -q port "$work/$name.out"
@@ -173,11 +174,10 @@ api() {
 # A command that start_posthorn puts before posthorn's own.
 posthorn_under=()
 
-# Starts posthorn on a fresh data folder, with a tenant "bench" that no quota holds up: posthorn (its process
-# id), url, port. Arguments are further ones of serve.
-start_posthorn() {
+# Starts posthorn on the data folder as it is: posthorn (its process id), url, port. Arguments are further ones of
+# serve.
+restart_posthorn() {
   local log=$work/posthorn.log
-  rm -rf "$work/data"
   : >"$log"
   env -u POSTHORN_DATA POSTHORN_ADMIN_KEY="$key" ${posthorn_under[@]+"${posthorn_under[@]}"} "$root/build/posthorn" \
     serve --data "$work/data" --listen 127.0.0.1:0 --allow-http --allow-address 127.0.0.0/8 --allow-port 1-65535 "$@" \
@@ -192,6 +192,12 @@ start_posthorn() {
   url=$(grep -o 'url=http://[0-9.:]*' "$log" | head -n 1)
   url=${url#url=}
   port=${url##*:}
+}
+
+# Starts posthorn on a fresh data folder, with a tenant "bench" that no quota holds up.
+start_posthorn() {
+  rm -rf "$work/data"
+  restart_posthorn "$@"
   api /v1/tenants '{"id":"bench","tier":"premium","limits":{"events_per_second":1000000,"max_in_flight":10000,
     "max_subscriptions":10000000}}'
 }

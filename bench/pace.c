@@ -2,9 +2,11 @@
  * event is due at its place in the schedule, whether or not the answers before it have come, and its latency
  * counts from there (no coordinated omission).
  *
- *   pace sink
- *       Listens on loopback, prints "port N", answers 204 to every POST. On SIGTERM prints
- *       "arrived N p50_us N p99_us N max_us N": from the moment an event was due to its arrival here.
+ *   pace sink [ANSWER]
+ *       Listens on loopback, prints "port N", and answers every POST as ANSWER says: 204 (also when none is
+ *       named), 500, 429, 429-retry-after (30 s), or black-hole, which never answers. On SIGTERM prints
+ *       "arrived N p50_us N p99_us N max_us N": from the moment an event was due to its arrival here. On
+ *       SIGUSR1 prints that, too, and begins afresh.
  *   pace publish PORT PATH KEY RATE SECONDS CONNECTIONS TYPES
  *       Publishes RATE events a second to 127.0.0.1:PORT, of the types bench.0 … in turn, each with 512 bytes
  *       of data that carry the moment it was due. Prints "due N acked N failed N p50_us N p99_us N max_us N":
@@ -54,8 +56,25 @@ static void sink_accept(int epoll, int listener) {
     }
 }
 
-static void sink_serve(struct connection *c, struct samples *latencies) {
-    static const char answer[] = "HTTP/1.1 204 No Content\r\n\r\n";
+static const struct {
+    const char *name, *text; /* "": none is sent */
+} answers[] = {
+    {"204", "HTTP/1.1 204 No Content\r\n\r\n"},
+    {"500", "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"},
+    {"429", "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n"},
+    {"429-retry-after", "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n"},
+    {"black-hole", ""},
+};
+
+static const char *answer_named(const char *name) {
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++)
+        if (strcmp(answers[i].name, name) == 0)
+            return answers[i].text;
+    fprintf(stderr, "pace: the sink has no answer \"%s\"\n", name);
+    exit(2);
+}
+
+static void sink_serve(struct connection *c, const char *answer, struct samples *latencies) {
     size_t size;
     if (!connection_read(c)) {
         close(c->fd);
@@ -67,17 +86,35 @@ static void sink_serve(struct connection *c, struct samples *latencies) {
         if (due)
             sample_add(latencies, now_us() - strtoll(due + 9, NULL, 10));
         message_drop(c, size);
-        if (send(c->fd, answer, sizeof answer - 1, MSG_NOSIGNAL) < 0 && errno != EPIPE && errno != ECONNRESET)
+        if (*answer && send(c->fd, answer, strlen(answer), MSG_NOSIGNAL) < 0 && errno != EPIPE &&
+            errno != ECONNRESET)
             die("send");
     }
 }
 
-static int sink(void) {
+static void sink_report(struct samples *latencies) {
+    printf("arrived %zu ", latencies->n);
+    samples_print(latencies);
+    fflush(stdout);
+    latencies->n = 0;
+}
+
+/* true: to end. */
+static bool sink_signal(int signals, struct samples *latencies) {
+    struct signalfd_siginfo info;
+    if (read(signals, &info, sizeof info) != sizeof info)
+        die("signalfd");
+    sink_report(latencies);
+    return info.ssi_signo == SIGTERM;
+}
+
+static int sink(const char *answer) {
     struct samples latencies = {0};
     struct epoll_event events[EVENTS_A_WAIT];
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGUSR1);
     sigprocmask(SIG_BLOCK, &set, NULL);
     int epoll = epoll_create1(0), signals = signalfd(-1, &set, 0), listener = sink_listen();
     if (epoll < 0 || signals < 0)
@@ -87,15 +124,12 @@ static int sink(void) {
     for (;;) {
         int n = epoll_wait(epoll, events, EVENTS_A_WAIT, -1);
         for (int i = 0; i < n; i++) {
-            if (events[i].data.ptr == &set) {
-                printf("arrived %zu ", latencies.n);
-                samples_print(&latencies);
-                return 0;
-            }
             if (events[i].data.ptr == NULL)
                 sink_accept(epoll, listener);
-            else
-                sink_serve(events[i].data.ptr, &latencies);
+            else if (events[i].data.ptr != &set)
+                sink_serve(events[i].data.ptr, answer, &latencies);
+            else if (sink_signal(signals, &latencies))
+                return 0;
         }
     }
 }
@@ -218,10 +252,10 @@ static int publisher(char **argv) {
 }
 
 int main(int argc, char **argv) {
-    if (argc == 2 && strcmp(argv[1], "sink") == 0)
-        return sink();
+    if ((argc == 2 || argc == 3) && strcmp(argv[1], "sink") == 0)
+        return sink(answer_named(argc == 3 ? argv[2] : "204"));
     if (argc == 9 && strcmp(argv[1], "publish") == 0)
         return publisher(argv + 2);
-    fputs("usage: pace sink | pace publish PORT PATH KEY RATE SECONDS CONNECTIONS TYPES\n", stderr);
+    fputs("usage: pace sink [ANSWER] | pace publish PORT PATH KEY RATE SECONDS CONNECTIONS TYPES\n", stderr);
     return 2;
 }
