@@ -8,6 +8,7 @@
 
 enum {
     JOBS_A_LOOK = 256,
+    JOB_MIN = 16, /* a smaller fan-out is cheaper made at once than put off */
     /* What a chunk may cost in looking at subscriptions and at values of the payload for their filters. */
     CHUNK_STEPS_MAX = 100000,
 };
@@ -21,7 +22,8 @@ struct fanout {
     uint64_t last_seq;    /* at least the greatest seq of the jobs not done */
     bool seq_known;       /* the store has been asked */
     bool has_jobs;
-    bool jobs_counted; /* those that a stop left behind, for the gauge */
+    bool jobs_counted;   /* those that a stop left behind, for the gauge */
+    size_t made_at_once; /* with their events, since the last commit */
     struct lane_notice *notices;
     size_t notices_n, notices_cap;
 };
@@ -209,11 +211,13 @@ int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uin
     }
     struct index_walk walk;
     index_match(f->index, e->tenant_no, e->type, 0, &walk);
-    if (index_walk_bound(&walk) >
-        (event_type_reserved(e->type) ? FANOUT_RAISED_INLINE_MAX : FANOUT_INLINE_MAX))
+    size_t bound = index_walk_bound(&walk);
+    size_t most = event_type_reserved(e->type) ? FANOUT_RAISED_INLINE_MAX : FANOUT_INLINE_MAX;
+    if (bound > most || (bound >= JOB_MIN && f->made_at_once + bound > FANOUT_A_TRANSACTION_MAX))
         return start_job(f, st, e, 0);
     uint32_t cursor = 0, upper = index_upper(f->index);
     int r = expand_chunk(f, st, e, SEQ_NONE, now, &cursor, upper, &e->deliveries);
+    f->made_at_once += e->deliveries;
     /* A chunk has room for all of them, but their filters may cost too much for one transaction. */
     return r < 0 || cursor == upper ? r : start_job(f, st, e, cursor);
 }
@@ -341,6 +345,7 @@ int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscrip
 }
 
 void fanout_announce(struct fanout *f, struct dispatch *d) {
+    f->made_at_once = 0;
     if (!f->notices_n)
         return;
     int r = dispatch_notify(d, f->notices, f->notices_n);

@@ -8,10 +8,13 @@
 
 struct fanout;
 
-/* Above this an event becomes a persisted job, expanded in chunks. */
+/* Above this an event becomes a persisted job, expanded in chunks. So does one that comes when its
+ * transaction has made as many as that may for its events together: a batch, or many publishers at once,
+ * would else keep everybody waiting for seconds. */
 enum {
     FANOUT_INLINE_MAX = 1000,
     FANOUT_CHUNK = 1000,
+    FANOUT_A_TRANSACTION_MAX = 4000,
     FANOUT_RAISED_INLINE_MAX = 8, /* of a "posthorn.…" event: hundreds may be raised in one transaction */
 };
 

@@ -152,6 +152,24 @@ static void test_a_job_filters_too(void **state) {
     end_world(&w);
 }
 
+/* Many events in one transaction share what it may make at once: the others become jobs. */
+static void test_a_transaction_makes_only_so_many_at_once(void **state) {
+    enum { N = 100, EVENTS = FANOUT_A_TRANSACTION_MAX / N + 3 };
+    struct world w = begin_world(*state);
+    for (uint32_t no = 1; no <= N; no++)
+        subscribe(&w, no, NULL);
+    struct published p[EVENTS];
+    unsigned at_once = 0;
+    for (unsigned i = 0; i < EVENTS; i++) {
+        at_once += publish_data(&w, "1", &p[i]);
+        assert_int_equal(p[i].record.has_job, i >= FANOUT_A_TRANSACTION_MAX / N);
+    }
+    assert_int_equal(at_once, FANOUT_A_TRANSACTION_MAX);
+    for (unsigned i = 0; i < EVENTS; i++)
+        assert_int_equal(expand_all(&w, p[i].record.id), N);
+    end_world(&w);
+}
+
 /* A few subscriptions whose filters cost more than a transaction may: the rest is left to a job. */
 static void test_costly_filters_become_a_job(void **state) {
     enum { N = 20 };
@@ -273,6 +291,7 @@ int main(void) {
         STORE_TEST(test_a_test_event_meets_no_filter),
         STORE_TEST(test_equal_filters_are_one),
         STORE_TEST(test_a_job_filters_too),
+        STORE_TEST(test_a_transaction_makes_only_so_many_at_once),
         STORE_TEST(test_costly_filters_become_a_job),
         STORE_TEST(test_a_change_comes_after_pending_jobs),
         STORE_TEST(test_jobs_take_turns),
