@@ -349,6 +349,35 @@ static void test_lane_is_counted(void **state) {
     assert_true(pending == 6 && dlq == 1);
 }
 
+/* What a process maps counts as its memory, and would grow with the backlog. */
+static bool is_mapped(const char *path) {
+    char line[4096];
+    bool found = false;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    assert_non_null(maps);
+    while (fgets(line, sizeof line, maps)) {
+        line[strcspn(line, "\n")] = '\0';
+        size_t n = strlen(line), path_n = strlen(path);
+        found |= n >= path_n && strcmp(line + n - path_n, path) == 0;
+    }
+    fclose(maps);
+    return found;
+}
+
+static void test_the_file_is_not_mapped(void **state) {
+    struct fixture *f = *state;
+    if (!fixture_is_sqlite(f))
+        skip();
+    uint32_t tenant_no = make_tenant(f), subscription_no = make_subscription(f, tenant_no);
+    struct id event = publish(f, tenant_no, subscription_no);
+    fixture_reopen(f); /* what the log held is in the file now */
+    assert_int_equal(state_of(f, tenant_no, event, subscription_no), DELIVERY_PENDING);
+    claim_one(f, tenant_no, subscription_no);
+    char *path = fixture_path(f);
+    assert_false(is_mapped(path));
+    free(path);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_event_is_kept_byte_for_byte),
@@ -362,6 +391,7 @@ int main(void) {
         STORE_TEST(test_attempt_is_kept_as_settled),
         STORE_TEST(test_attempts_are_listed_oldest_first),
         STORE_TEST(test_lane_is_counted),
+        STORE_TEST(test_the_file_is_not_mapped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -55,14 +55,16 @@ int connection_open(struct connection *c, const char *path, bool writer) {
     sqlite3_busy_timeout(c->db, BUSY_TIMEOUT_MS);
     /* Debian builds with SECURE_DELETE, which would write every freed byte once more. All checkpoints are the
      * writer's: SQLite 3.40 has a race when two connections reset the log. */
-    int r = exec(c->db, "PRAGMA secure_delete=OFF; PRAGMA temp_store=MEMORY; PRAGMA mmap_size=268435456;");
+    int r = exec(c->db, "PRAGMA secure_delete=OFF; PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0;");
+    /* What memory holds of the store is bounded here, not by its size: a mapped file would grow with the
+     * backlog. Pages that are not in these caches come from the system's. */
     if (r == 0 && writer)
-        r = exec(c->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536;"
+        r = exec(c->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-32768;"
                         "PRAGMA foreign_keys=OFF; PRAGMA journal_size_limit=67108864;");
     if (r == 0 && writer)
         r = add_functions(c->db);
     if (r == 0 && !writer)
-        r = exec(c->db, "PRAGMA cache_size=-8192; PRAGMA query_only=ON");
+        r = exec(c->db, "PRAGMA cache_size=-2048; PRAGMA query_only=ON");
     if (r < 0) {
         connection_close(c);
         return r;
