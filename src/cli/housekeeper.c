@@ -17,9 +17,9 @@ enum {
     RETAIN_STEP_PAUSE_MS = 20, /* between steps the writer serves others */
     LOG_EVERY_MS = 5000,       /* how far the log by subscription is behind */
     LOG_AGE_MS = 1000,         /* of an event that is taken into it: by then its own transaction has ended */
-    LOG_DELIVERIES_A_STEP = 20000,
-    REPLAY_EVERY_MS = 100,  /* for those that wait for their pace */
-    COUNT_EVERY_MS = 15000, /* gauges that drift (replays, retention, order) are set right */
+    LOG_DELIVERIES_A_STEP = 4000, /* the writer serves nobody meanwhile: some 10 ms */
+    REPLAY_EVERY_MS = 100,        /* for those that wait for their pace */
+    COUNT_EVERY_MS = 15000,       /* gauges that drift (replays, retention, order) are set right */
 };
 
 struct housekeeper {
