@@ -11,13 +11,12 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "cli/admin_key.h"
-#include "cli/certificate.h"
 #include "cli/commands.h"
 #include "cli/egress_check.h"
 #include "cli/hardening.h"
 #include "cli/hints.h"
 #include "cli/housekeeper.h"
-#include "cli/listener.h"
+#include "cli/listeners.h"
 #include "cli/notify.h"
 #include "cli/operator.h"
 #include "cli/secret_key.h"
@@ -38,9 +37,7 @@ struct server {
     struct egress egress;
     char admin_key[ADMIN_KEY_SIZE];
     bool admin_key_made;
-    struct tls *tls;
-    int listen_fd, admin_listen_fd; /* -1: not open, or the API's by now */
-    char base_url[128], admin_url[128];
+    struct listeners listeners;
     char worker_name[128];
     struct store *store;
     struct store_reader *reader;
@@ -321,38 +318,11 @@ static int start_stages(struct server *s) {
     return r == 0 ? wake_lanes(s) : r;
 }
 
-static void close_listeners(struct server *s) {
-    int *const fds[] = {&s->listen_fd, &s->admin_listen_fd};
-    for (size_t i = 0; i < 2; i++) {
-        if (*fds[i] >= 0)
-            close(*fds[i]);
-        *fds[i] = -1;
-    }
-}
-
-static int open_listener(struct server *s, const struct listen_address *a, int *ret_fd, char *ret_url,
-                         size_t url_size) {
-    int r = listener_open(a, s->tls ? "https" : "http", ret_fd, ret_url, url_size);
-    if (r < 0)
-        return failed("the API cannot listen there; is another program on this port?", r, a->text);
-    listener_refuse_own(*ret_fd, &s->addresses);
-    return 0;
-}
-
-static int open_listeners(struct server *s) {
-    int r = certificate_load(s->c, &s->tls);
-    if (r == 0)
-        r = open_listener(s, &s->c->listen, &s->listen_fd, s->base_url, sizeof s->base_url);
-    if (r == 0 && s->c->admin_listen.size)
-        r = open_listener(s, &s->c->admin_listen, &s->admin_listen_fd, s->admin_url, sizeof s->admin_url);
-    return r;
-}
-
 static int start_api(struct server *s) {
     struct api_options o = {
-        .listen_fd = s->listen_fd,
-        .admin_listen_fd = s->admin_listen_fd,
-        .tls = s->tls != NULL,
+        .listen_fd = s->listeners.fd,
+        .admin_listen_fd = s->listeners.admin_fd,
+        .tls = s->listeners.tls != NULL,
         .threads = (unsigned)s->c->api_threads,
         .connections_max = (unsigned)s->c->connections_max,
         .connections_per_client_max = (unsigned)s->c->connections_per_client_max,
@@ -378,7 +348,7 @@ static int start_api(struct server *s) {
     };
     int r = api_start(&o, &s->api);
     if (r == 0)
-        close_listeners(s);
+        listeners_close(&s->listeners);
     return r;
 }
 
@@ -404,7 +374,7 @@ static int check_outgoing(const struct server *s) {
 
 static int start(struct server *s) {
     int64_t now = clock_now_ms();
-    int r = open_listeners(s);
+    int r = listeners_open(s->c, &s->addresses, &s->listeners);
     if (r == 0)
         r = check_outgoing(s);
     if (r == 0)
@@ -465,8 +435,7 @@ static void stop(struct server *s) {
     if (s->store)
         store_close(s->store);
     metrics_free(s->metrics);
-    close_listeners(s);
-    tls_free(s->tls);
+    listeners_free(&s->listeners);
     explicit_bzero(s->admin_key, sizeof s->admin_key);
     explicit_bzero(s->receipt_key, sizeof s->receipt_key);
 }
@@ -484,15 +453,15 @@ static uint16_t receiver_port(const struct server *s) {
 }
 
 static void say_ready(struct server *s, const struct serve_hooks *hooks) {
-    log_info("ready", log_str("url", s->base_url), log_str("version", POSTHORN_VERSION),
+    log_info("ready", log_str("url", s->listeners.url), log_str("version", POSTHORN_VERSION),
              log_str("data", s->c->data));
     if (s->c->admin_listen.size)
-        log_info("the control plane is served apart", log_str("url", s->admin_url));
+        log_info("the control plane is served apart", log_str("url", s->listeners.admin_url));
     if (s->admin_key_made)
         fprintf(stderr, "The admin key, kept in %s/admin.key and shown this once: %s\n", s->c->data,
                 s->admin_key);
     if (hooks && hooks->ready) {
-        hooks->ready(hooks->arg, s->c->admin_listen.size ? s->admin_url : s->base_url, s->admin_key);
+        hooks->ready(hooks->arg, s->listeners.admin_url, s->admin_key);
         return;
     }
     if (s->c->log_json) /* a program reads stderr */
@@ -501,8 +470,7 @@ static void say_ready(struct server *s, const struct serve_hooks *hooks) {
     _cleanup_buf_ struct buf key = {0};
     hints_key(&key, s->c->data, s->c->admin_key != NULL);
     if (buf_ok(&key))
-        hints_first_steps(&hints, s->c->admin_listen.size ? s->admin_url : s->base_url, key.p,
-                          receiver_port(s));
+        hints_first_steps(&hints, s->listeners.admin_url, key.p, receiver_port(s));
     if (buf_ok(&hints) && hints.n)
         fputs(hints.p, stderr);
 }
@@ -510,7 +478,7 @@ static void say_ready(struct server *s, const struct serve_hooks *hooks) {
 static void reload(void *arg) {
     struct server *s = arg;
     notify_manager("RELOADING=1");
-    certificate_reload(s->tls);
+    certificate_reload(s->listeners.tls);
     notify_manager("READY=1");
 }
 
@@ -530,7 +498,6 @@ int serve_run(const struct config *c, const struct serve_hooks *hooks) {
                                 .proxy = c->proxy,
                                 .ca_file = c->ca_file,
                                 .name_servers = c->name_servers};
-    s->listen_fd = s->admin_listen_fd = -1;
     int r = start(s);
     if (r == 0) {
         say_ready(s, hooks);
@@ -540,7 +507,7 @@ int serve_run(const struct config *c, const struct serve_hooks *hooks) {
                                         .replayer = s->replayer,
                                         .reader = s->reader,
                                         .metrics = s->metrics,
-                                        .reload = s->tls ? reload : NULL,
+                                        .reload = s->listeners.tls ? reload : NULL,
                                         .arg = s};
         r = housekeeper_run(&o);
         notify_manager("STOPPING=1");
