@@ -339,6 +339,43 @@ static void test_callback_ends_every_kind_of_list(void **state) {
     free(m);
 }
 
+/* A step of the log ends in the middle of a wide event; then a delivery comes that lies before that, the
+ * steps are rolled back or the process starts anew: all of them stay listed, once. */
+static void test_log_steps_within_an_event(void **state) {
+    enum { WIDE = 9 };
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), subs[WIDE];
+    for (size_t i = 0; i < WIDE; i++)
+        subs[i] = make_subscription(f, tenant);
+    for (int way = 0; way < 3; way++) {
+        struct id event = make_event(f, tenant, (struct event_spec){.at = f->now - (3 - way) * DAY_MS});
+        int64_t at = id_ms(event);
+        for (size_t i = 0; i < WIDE; i++)
+            if (i != 1)
+                make_delivery(f, event, tenant, subs[i]);
+        bool more = false;
+        begin(f);
+        assert_int_equal(store_extend_log(f->store, id_key_at(at + 1), 4, &more), 0);
+        assert_true(more);
+        (way == 1 ? rollback : commit)(f);
+        if (way == 2)
+            fixture_reopen(f);
+        begin(f);
+        make_delivery(f, event, tenant, subs[1]);
+        for (more = true; more;)
+            assert_int_equal(store_extend_log(f->store, id_key_at(at + 1), 4, &more), 0);
+        commit(f);
+        for (size_t i = 0; i < WIDE; i++) {
+            struct deliveries *page = list_deliveries(
+                f, (struct delivery_query){
+                       .tenant_no = tenant, .subscription_no = subs[i], .state = -1, .limit = 10});
+            assert_int_equal(page->n, way + 1);
+            assert_true(id_eq(page->at[0].row.event_id, event));
+            free(page);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_every_combination_of_filters),
@@ -350,6 +387,7 @@ int main(void) {
         STORE_TEST(test_callback_ends_every_kind_of_list),
         STORE_TEST(test_with_little_to_look_at),
         STORE_TEST(test_a_page_stops_when_enough_was_looked_at),
+        STORE_TEST(test_log_steps_within_an_event),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

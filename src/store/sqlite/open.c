@@ -176,7 +176,7 @@ int store_open(const char *url, struct store **ret, const char **ret_message) {
         return store_explain(-ENOMEM, ret_message, "memory is out");
     *s = (struct store){.magic = STORE_MAGIC,
                         .lock_fd = -1,
-                        .log_watermark = -1,
+                        .log = {.watermark = -1},
                         .type_watermark = -1,
                         .path = strdup(url + sizeof scheme - 1)};
     /* The statistics would cost every allocation a lock. Only the first store of a process can say so. */
@@ -230,7 +230,7 @@ int store_commit(struct store *s) {
 
 void store_rollback(struct store *s) {
     CHECK(s->magic == STORE_MAGIC);
-    s->log_watermark = s->type_watermark = -1;
+    log_forget(s);
     take_rows_back(&s->writer);
     if (!sqlite3_get_autocommit(s->writer.db))
         (void)sqlite3_exec(s->writer.db, "ROLLBACK", NULL, NULL, NULL);
@@ -248,7 +248,7 @@ int store_savepoint_release(struct store *s) {
 }
 
 int store_savepoint_rollback(struct store *s) {
-    s->log_watermark = s->type_watermark = -1;
+    log_forget(s);
     int r = statement_run(&s->writer, connection_prepare(&s->writer, "ROLLBACK TO job"));
     return r < 0 ? r : store_savepoint_release(s);
 }

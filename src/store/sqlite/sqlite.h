@@ -23,13 +23,21 @@ struct sealing {
     struct seal_key key;
 };
 
+/* How far the log by subscription has come (log.c). */
+struct log_extent {
+    int64_t watermark, event;
+    uint32_t subscription;
+};
+
 struct store {
     uint32_t magic;
     struct sealing sealing;
     struct connection writer;
     char *path;
     int lock_fd;
-    int64_t log_watermark, type_watermark; /* as this transaction sees them, -1: to be read */
+    /* As this transaction sees them; -1: to be read. */
+    struct log_extent log;
+    int64_t type_watermark;
     bool replay_progress;
 };
 
@@ -96,6 +104,8 @@ int lane_key_blocked(struct connection *c, uint32_t subscription_no, uint64_t la
 /* The greatest event key that the subscriptions' log has taken in, and the types' log. */
 int log_watermark(struct connection *c, int64_t *ret) MUST_USE;
 int type_watermark(struct connection *c, int64_t *ret) MUST_USE;
+/* What was taken in is rolled back. */
+void log_forget(struct store *s);
 /* What stands for a tenant's event type in type_log. Stored. */
 int64_t type_hash(uint32_t tenant_no, struct slice type);
 /* Enters an event that came later than the log of types passed its key. */
