@@ -25,6 +25,7 @@ struct side {
 
 static void *side_main(void *arg) {
     struct side *s = arg;
+    pthread_setname_np(pthread_self(), "api-side");
     loop_run(s->loop, NULL, NULL);
     return NULL;
 }
@@ -47,7 +48,6 @@ int side_start(const struct address_policy *addresses, const char *name_servers,
         free(s);
         return r;
     }
-    pthread_setname_np(s->thread, "api-side");
     *ret = s;
     return 0;
 }

@@ -561,6 +561,9 @@ void delivery_loop_end(struct delivery_loop *d) {
 
 static void *delivery_loop_main(void *arg) {
     struct delivery_loop *d = arg;
+    char name[16];
+    snprintf(name, sizeof name, "deliver-%u", d->index % 1000U);
+    pthread_setname_np(pthread_self(), name);
     loop_run(d->loop, before_wait, d);
     return NULL;
 }
@@ -608,9 +611,6 @@ int delivery_loop_start(const struct dispatch_options *o, struct tenant_budgets 
         delivery_loop_free(d);
         return r;
     }
-    char name[16];
-    snprintf(name, sizeof name, "deliver-%u", index % 1000U);
-    pthread_setname_np(d->thread, name);
     *ret = d;
     return 0;
 }

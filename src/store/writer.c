@@ -115,6 +115,8 @@ static void *writer_main(void *arg) {
     struct writer *w = arg;
     struct writer_job *batch;
     size_t n;
+    /* Of itself: for another thread it takes a file that the sandbox withholds. */
+    pthread_setname_np(pthread_self(), "writer");
     while ((batch = take_batch(w, &n))) {
         int64_t began = clock_mono_us();
         int r = run_batch(w->store, batch);
@@ -149,7 +151,6 @@ int writer_start(struct store *s, size_t queue_max, struct metrics *m, struct wr
         free(w);
         return -r;
     }
-    pthread_setname_np(w->thread, "writer");
     *ret = w;
     return 0;
 }

@@ -1,7 +1,7 @@
 // What the running process has given up: privileges, files, programs.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import { chmod, mkdir, rename, rm, stat, symlink, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
@@ -46,6 +46,13 @@ describe('hardening', () => {
     const open = await start({ flags: [...LOOPBACK_FLAGS, '--sandbox=false'] });
     assert.deepEqual(statusOf(open, 'Seccomp'), ['0']);
     await delivers(open, receiver);
+  });
+
+  lifecycleTest('its threads bear their names in the sandbox too', async ({ start }) => {
+    const { pid } = (await start()).child;
+    const names = () => readdirSync(`/proc/${pid}/task`).map((id) => readFileSync(`/proc/${pid}/task/${id}/comm`, 'utf8').trim());
+    const wanted = ['writer', 'deliver-0', 'api-side'];
+    await waitFor(() => wanted.every((name) => names().includes(name)), { what: () => `${wanted} among ${names()}` });
   });
 
   lifecycleTest('a file beyond its folders is out of reach', async ({ start }) => {
