@@ -112,7 +112,7 @@
     X(NUMBER, queue_max, "queue-max", "20000", 100, 1000000, "N",                                            \
       "publish requests that wait for the disk at one time; more are answered 503",                          \
       "a larger burst to absorb, for more memory")                                                           \
-    X(BYTES, body_cache_bytes, "body-cache-bytes", "64MiB", 0, INT64_C(1) << 40, "BYTES",                    \
+    X(BYTES, body_cache_bytes, "body-cache-bytes", "16MiB", 0, INT64_C(1) << 40, "BYTES",                    \
       "memory for the bodies of recent events, so that they are not read back from the store",               \
       "large events and fast receivers")                                                                     \
     X(BYTES, event_bytes_max, "event-bytes-max", "1MiB", 1024, INT64_C(64) << 20, "BYTES",                   \

@@ -13,7 +13,8 @@ struct body {
 
 int body_cache_new(size_t bytes_max, struct body_cache **ret) MUST_USE;
 void body_cache_free(struct body_cache *c);
-/* Keeps a reference of its own. A failed allocation is no error: the body is read from the store later. */
+/* Keeps a reference of its own, unless it is larger than all the cache. An event that is known keeps its
+ * place. */
 void body_cache_put(struct body_cache *c, uint64_t event_key, struct blob *envelope, uint32_t data_size);
 /* true with a reference in ret. */
 bool body_cache_get(struct body_cache *c, uint64_t event_key, struct body *ret);

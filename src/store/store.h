@@ -42,6 +42,9 @@ void store_close(struct store *s);
 int store_begin(struct store *s) MUST_USE;
 int store_commit(struct store *s) MUST_USE; /* durable when it returns 0 */
 void store_rollback(struct store *s);
+/* Between transactions, once those of the last one have been answered: work of the store's own that others
+ * wait for some milliseconds. `idle`: nobody waits now, it does it sooner. */
+void store_tidy(struct store *s, bool idle);
 int store_savepoint(struct store *s) MUST_USE;
 int store_savepoint_release(struct store *s) MUST_USE;
 int store_savepoint_rollback(struct store *s) MUST_USE;

@@ -111,6 +111,13 @@ static int run_batch(struct store *s, struct writer_job *batch) {
     return r;
 }
 
+static bool is_idle(struct writer *w) {
+    pthread_mutex_lock(&w->lock);
+    bool idle = w->head == NULL;
+    pthread_mutex_unlock(&w->lock);
+    return idle;
+}
+
 static void *writer_main(void *arg) {
     struct writer *w = arg;
     struct writer_job *batch;
@@ -134,6 +141,7 @@ static void *writer_main(void *arg) {
             batch = job->next;
             job->done(job, r < 0 ? r : job->result);
         }
+        store_tidy(w->store, is_idle(w));
     }
     return NULL;
 }

@@ -4,7 +4,14 @@
 
 #include "base/log.h"
 
-enum { BUSY_TIMEOUT_MS = 5000, CHECKPOINT_PAGES = 4000 };
+/* How long the log grows before it is taken into the database: some milliseconds for each thousand pages, in
+ * which nobody is served. */
+enum {
+    BUSY_TIMEOUT_MS = 5000,
+    LOG_PAGES_IDLE = 1000,
+    LOG_PAGES_BUSY = 4000,
+    LOG_PAGES_MAX = 16000, /* then within the commit, for whoever does not tidy */
+};
 
 static int exec(sqlite3 *db, const char *sql) {
     int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
@@ -14,16 +21,29 @@ static int exec(sqlite3 *db, const char *sql) {
     return rc == SQLITE_NOTADB || rc == SQLITE_CORRUPT ? -EUCLEAN : r;
 }
 
-/* What SQLite does of itself after a commit (wal_autocheckpoint), but without overlooking a failed fsync. A
- * checkpoint that failed otherwise is tried again after the next commit; the log is complete without it. */
-static int checkpoint_when_long(void *arg, sqlite3 *db, const char *name, int pages) {
-    (void)arg;
-    if (pages < CHECKPOINT_PAGES)
-        return SQLITE_OK;
-    int rc = sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+static int checkpoint(struct connection *c, const char *name) {
+    /* A checkpoint that failed otherwise than at fsync is tried again after a later commit; the log is
+     * complete without it. */
+    int rc = sqlite3_wal_checkpoint_v2(c->db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
     if (rc != SQLITE_OK && rc != SQLITE_BUSY && rc != SQLITE_LOCKED)
-        (void)sqlite_errno(db, rc);
+        (void)sqlite_errno(c->db, rc);
     return SQLITE_OK;
+}
+
+/* In place of SQLite's own after a commit (wal_autocheckpoint), which overlooks a failed fsync, and comes
+ * before anybody is answered. */
+static int note_log(void *arg, sqlite3 *db, const char *name, int pages) {
+    struct connection *c = arg;
+    (void)db;
+    c->log_pages = pages;
+    return pages < LOG_PAGES_MAX ? SQLITE_OK : checkpoint(c, name);
+}
+
+void connection_checkpoint(struct connection *c, bool idle) {
+    if (c->log_pages < (idle ? LOG_PAGES_IDLE : LOG_PAGES_BUSY))
+        return;
+    c->log_pages = 0; /* until the next commit tells */
+    (void)checkpoint(c, NULL);
 }
 
 int64_t type_hash(uint32_t tenant_no, struct slice type) {
@@ -70,7 +90,7 @@ int connection_open(struct connection *c, const char *path, bool writer) {
         return r;
     }
     if (writer)
-        sqlite3_wal_hook(c->db, checkpoint_when_long, NULL);
+        sqlite3_wal_hook(c->db, note_log, c);
     else
         sqlite3_db_config(c->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     return 0;

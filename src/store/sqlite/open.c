@@ -237,6 +237,13 @@ void store_rollback(struct store *s) {
     CHECK(sqlite3_get_autocommit(s->writer.db));
 }
 
+void store_tidy(struct store *s, bool idle) {
+    CHECK(s->magic == STORE_MAGIC && sqlite3_get_autocommit(s->writer.db));
+    /* A row lent to a caller would hold its snapshot open and keep the checkpoint from finishing. */
+    take_rows_back(&s->writer);
+    connection_checkpoint(&s->writer, idle);
+}
+
 int store_savepoint(struct store *s) {
     if (sqlite3_get_autocommit(s->writer.db))
         return -EIO;

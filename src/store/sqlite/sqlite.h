@@ -15,6 +15,7 @@ struct connection {
         sqlite3_stmt *stmt;
     } cache[STATEMENTS_MAX * 2]; /* open addressing */
     size_t cached;
+    int log_pages; /* of the write-ahead log, after the last commit */
 };
 
 /* What seals the secrets, once the store is unlocked (no != 0). */
@@ -53,6 +54,8 @@ int store_explain(int r, const char **ret_message, const char *format, ...)
 /* -EUCLEAN: the file is damaged, or no database. */
 int connection_open(struct connection *c, const char *path, bool writer) MUST_USE;
 void connection_close(struct connection *c);
+/* Takes the log into the database when it has grown long; when nobody waits, at less. */
+void connection_checkpoint(struct connection *c, bool idle);
 
 /* The prepared statement of a string literal, reset; NULL when it cannot be prepared (logged). Its bindings
  * are those of last time: bind them all. */

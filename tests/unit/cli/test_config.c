@@ -103,7 +103,7 @@ static void test_defaults(void **state) {
     assert_in_range(c->loops, 1, 64);
     assert_int_equal(c->max_in_flight, 2000);
     assert_int_equal(c->lease_margin_ms, 10000);
-    assert_int_equal(c->body_cache_bytes, 64 << 20);
+    assert_int_equal(c->body_cache_bytes, 16 << 20);
     assert_int_equal(c->event_bytes_max, 1 << 20);
     assert_int_equal(c->batch_bytes_max, 16 << 20);
     assert_false(allows(c, "127.0.0.1", 443));
