@@ -343,6 +343,17 @@ static json_t *patch_detail(json_t *patch) {
     return json_pack("{s:o}", "fields", fields);
 }
 
+/* One that is enabled again may ask for what it lost. */
+static int recover(struct request *r, struct store *s, const struct subscription_record *record,
+                   const json_t *doc) {
+    _cleanup_subscription_ struct subscription *snapshot = subscription_from_doc(doc);
+    if (!snapshot)
+        return -ENOMEM;
+    snapshot->no = record->no;
+    snapshot->tenant_no = record->tenant_no;
+    return replayer_recover(r->o->replayer, s, snapshot, r->now);
+}
+
 /* Writes a changed subscription, whose record's slices are the caller's. */
 static int write_change(struct request *r, struct store *s, struct subscription_record *record,
                         const json_t *stored, const json_t *doc) {
@@ -368,6 +379,8 @@ static int write_change(struct request *r, struct store *s, struct subscription_
         e = store_update_subscription(s, record);
     if (e == 0 && p->enabled)
         e = store_set_health(s, p->no, 0, 0);
+    if (e == 0 && p->enabled)
+        e = recover(r, s, record, doc);
     if (e == 0)
         e = request_audit(r, s, "subscription.update", id, detail);
     return e < 0 ? e : control_answer(r, 200, subscription_json(record, doc, r->tenant.id));

@@ -94,7 +94,11 @@ static int disable(void *arg, struct store *store, uint32_t no, const char *reas
 
 static int raise_event(void *arg, struct store *store, const struct operational_event *e) {
     struct server *s = arg;
-    return raise_operational(&s->raiser, store, e);
+    int r = raise_operational(&s->raiser, store, e);
+    if (r < 0 || e->kind != OPERATIONAL_RECOVERED)
+        return r;
+    const struct subscription *sub = fanout_subscription(s->fanout, e->subscription_no);
+    return sub ? replayer_recover(s->replayer, store, sub, e->at) : 0;
 }
 
 static bool holds(void *arg, uint32_t no) {

@@ -32,6 +32,7 @@ struct replayer {
     atomic_bool has_work; /* at start there may be some */
     uint64_t last_served; /* the replay that had its turn last */
     bool again;           /* kicked while running; the writer's thread alone */
+    bool recovering;      /* a transaction has asked for an automatic one */
     struct rng rng;
     struct step step;
 };
@@ -314,8 +315,10 @@ void replayer_kick(struct replayer *r) {
 }
 
 void replayer_committed(struct replayer *r, struct store *s) {
-    if (store_take_replay_progress(s) && atomic_load(&r->has_work))
+    bool progress = store_take_replay_progress(s) && atomic_load(&r->has_work);
+    if (progress || r->recovering)
         replayer_kick(r);
+    r->recovering = false;
 }
 
 void replayer_tick(struct replayer *r) {
@@ -367,6 +370,7 @@ int replayer_recover(struct replayer *r, struct store *s, const struct subscript
         .requested_by = SLICE_LIT(REPLAY_BY_SYSTEM),
     };
     e = store_insert_replay(s, &record, REPLAY_OPEN_MAX);
+    r->recovering |= e == 0;
     if (e != -EDQUOT)
         return e;
     log_warn("a subscription has recovered, but its tenant has too many replays under way for one more",

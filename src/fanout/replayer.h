@@ -34,7 +34,7 @@ int replayer_new(const struct replayer_options *o, struct replayer **ret) MUST_U
 /* There may be work: a replay was asked for or cancelled, or a place has become free. On the writer's thread.
  */
 void replayer_kick(struct replayer *r);
-/* The same after a commit, if a place has become free in it. */
+/* The same after a commit, if a place has become free in it or a subscription has recovered. */
 void replayer_committed(struct replayer *r, struct store *s);
 /* From any thread, some times a second: for those that wait for their pace. */
 void replayer_tick(struct replayer *r);
@@ -45,6 +45,6 @@ void replayer_free(struct replayer *r);
 
 /* Within the transaction in which a subscription recovers (its breaker closes, it is enabled again): asks for
  * the automatic replay, when its policy says so, of what it lost to exhausted attempts or window since the
- * last one. Kick the replayer after the commit. */
+ * last one. */
 int replayer_recover(struct replayer *r, struct store *s, const struct subscription *sub,
                      int64_t now) MUST_USE;

@@ -291,6 +291,61 @@ suite('bulk replays', ({ test }) => {
   });
 });
 
+suite('replays by themselves', ({ test }) => {
+  const policy = { timeout_ms: 5000, max_attempts: 1, replay_on_recovery: true };
+
+  test('the endpoint recovers: what it lost meanwhile comes, once', async ({ tenant, receiver }) => {
+    const shop = await receiver([500]);
+    const subscription = await tenant.subscribe(shop.url(), { policy });
+    assert.equal(subscription.policy.replay_on_recovery, true);
+    await publishMany(tenant, 20);
+    // The breaker is open behind ten failures; the others wait for its probe, which comes after some five seconds.
+    await waitFor(async () => {
+      const { breaker, in_flight, dlq, pending } = await tenant.get(`/subscriptions/${subscription.id}/stats`);
+      return breaker === 'open' && in_flight === 0 && dlq + pending === 20 && dlq >= 10;
+    });
+    const lost = (await tenant.deliveries({ state: 'dlq' })).map(({ id }) => id);
+    shop.script = [204];
+    await waitFor(async () => (await tenant.deliveries({ state: 'delivered' })).length === 20, { limit: 30_000 });
+    const [recovery, ...others] = await tenant.all('/replays');
+    assert.deepEqual(others, []);
+    assert.equal(recovery.requested_by, 'system');
+    const { done } = await ended(tenant, recovery.id);
+    assert.equal(done, lost.length);
+    for (const id of lost) assert.equal((await tenant.delivery(id)).replay.source, recovery.id);
+  });
+
+  test('enabled again: what ran out of attempts comes, what was refused for good does not', async ({ tenant, receiver }) => {
+    const shop = await receiver();
+    shop.script = (request) => (request.json.type === 'refused' ? 404 : 500);
+    const subscription = await tenant.subscribe(shop.url(), { policy });
+    for (const type of ['refused', 'lost', 'lost']) await tenant.publish(type);
+    await waitFor(async () => (await tenant.deliveries({ state: 'dlq' })).length === 3);
+    await tenant.change(subscription.id, { status: 'disabled' });
+    shop.script = [204];
+    await tenant.change(subscription.id, { description: 'moved' });
+    await tenant.change(subscription.id, { status: 'active' });
+    await waitFor(async () => (await tenant.deliveries({ state: 'delivered' })).length === 2);
+    assert.deepEqual((await tenant.deliveries({ state: 'dlq' })).map((d) => d.event_type), ['refused']);
+    // Nothing was lost since: no second replay.
+    await tenant.change(subscription.id, { status: 'disabled' });
+    await tenant.change(subscription.id, { status: 'active' });
+    await tenant.waitDelivery(await tenant.publish('lost'));
+    await waitFor(async () => (await tenant.all('/replays')).length === 1, { what: 'a replay of nothing to leave no entry' });
+  });
+
+  test('one that does not ask for it is left alone', async ({ tenant, receiver }) => {
+    const shop = await receiver();
+    const { subscription } = await lose(tenant, shop, 2, { policy: { ...policy, replay_on_recovery: false, retry_on: [404] } });
+    await tenant.change(subscription.id, { status: 'disabled' });
+    await tenant.change(subscription.id, { status: 'active' });
+    await tenant.waitDelivery(await tenant.publish());
+    assert.equal((await tenant.deliveries({ state: 'dlq' })).length, 2);
+    assert.deepEqual(await tenant.all('/replays'), []);
+    assert.equal('replay_on_recovery' in (await tenant.change(subscription.id, { policy: { replay_on_recovery: null } })).policy, false);
+  });
+}, { concurrency: 3 });
+
 describe('a replay and a kill', () => {
   lifecycleTest('it goes on where it was: nothing lost, nothing started twice', async ({ start, receiver }) => {
     const server = await start({ fixedPort: true });
