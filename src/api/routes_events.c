@@ -42,7 +42,10 @@ void route_list_events(struct request *r) {
         return;
     struct list l;
     list_begin(&l, r, 'e', limit, 1);
-    int err = store_list_events(reader, &q, add_event, &l);
+    uint64_t stop = 0;
+    int err = store_list_events(reader, &q, add_event, &l, &stop);
+    if (err == 0 && stop)
+        list_stop(&l, stop, 0);
     if (err < 0)
         request_unavailable(r, err);
     else

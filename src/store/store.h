@@ -442,8 +442,9 @@ struct event_query {
 /* The id's tail is compared too. -ENOENT. */
 int store_read_event(struct store_reader *r, uint32_t tenant_no, struct id id, event_row_fn fn,
                      void *arg) MUST_USE;
-int store_list_events(struct store_reader *r, const struct event_query *q, event_row_fn fn,
-                      void *arg) MUST_USE;
+/* *ret_stop: where the page ended before its limit, when so much was looked at; else 0. */
+int store_list_events(struct store_reader *r, const struct event_query *q, event_row_fn fn, void *arg,
+                      uint64_t *ret_stop) MUST_USE;
 /* Type, envelope and data size alone: what sending needs. -ENOENT. */
 int store_read_body(struct store_reader *r, uint64_t event_key, event_row_fn fn, void *arg) MUST_USE;
 

@@ -99,7 +99,8 @@ static int keep(void *arg, const struct event_row *row) {
 static struct found events_of(struct stage *g, const char *type) {
     struct found found = {0};
     struct event_query q = {.tenant_no = g->tenant, .type = slice_of(type), .limit = ROWS_MAX};
-    assert_int_equal(store_list_events(g->f->reader, &q, keep, &found), 0);
+    uint64_t stop_found;
+    assert_int_equal(store_list_events(g->f->reader, &q, keep, &found, &stop_found), 0);
     return found;
 }
 

@@ -20,7 +20,8 @@ static struct events list_events(struct fixture *f, struct event_query q) {
     struct events e = {0};
     if (!q.limit)
         q.limit = ROWS_MAX;
-    assert_int_equal(store_list_events(f->reader, &q, keep_id, &e), 0);
+    uint64_t stop_e;
+    assert_int_equal(store_list_events(f->reader, &q, keep_id, &e, &stop_e), 0);
     return e;
 }
 
@@ -166,7 +167,8 @@ static void test_event_tells_how_far_its_fanout_is(void **state) {
         assert_int_equal(store_update_job(f->store, &job), 0);
         commit(f);
         struct event_query q = {.tenant_no = tenant, .limit = 1};
-        assert_int_equal(store_list_events(f->reader, &q, keep_fanout, &got), 0);
+        uint64_t stop_got;
+        assert_int_equal(store_list_events(f->reader, &q, keep_fanout, &got, &stop_got), 0);
         assert_true(got.fanout == steps[i] && got.fanout_deliveries == job.deliveries);
     }
 }
@@ -378,6 +380,44 @@ static void test_the_file_is_not_mapped(void **state) {
     free(path);
 }
 
+/* However much of it the log of types has taken in. */
+static void test_events_of_a_type_by_its_log(void **state) {
+    struct fixture *f = *state;
+    enum { OF_TYPE = 30, HOURS = 6 };
+    uint32_t tenant = make_tenant(f), other = make_tenant(f);
+    struct id wanted[OF_TYPE];
+    int64_t first_at = f->now - HOURS * HOUR_MS;
+    for (int i = 0; i < OF_TYPE; i++) {
+        int64_t at = first_at + i * HOURS * HOUR_MS / OF_TYPE;
+        make_event(f, tenant, (struct event_spec){.at = at, .type = "common"});
+        wanted[OF_TYPE - 1 - i] = make_event(f, tenant, (struct event_spec){.at = at, .type = "rare"});
+        make_event(f, other, (struct event_spec){.at = at, .type = "rare"});
+    }
+    for (int64_t logged = -1; logged <= HOURS; logged += 2) {
+        bool more = true;
+        begin(f);
+        while (more)
+            assert_int_equal(store_extend_log(f->store, id_key_at(first_at + logged * HOUR_MS), 4, &more), 0);
+        commit(f);
+        struct event_query q = {.tenant_no = tenant, .type = SLICE_LIT("rare")};
+        assert_events(list_events(f, q), wanted, OF_TYPE);
+        q.before_key = wanted[4].key;
+        q.limit = 7;
+        assert_events(list_events(f, q), wanted + 5, 7);
+        q = (struct event_query){.tenant_no = tenant,
+                                 .type = SLICE_LIT("rare"),
+                                 .since = id_ms(wanted[19]),
+                                 .until = id_ms(wanted[9])};
+        assert_events(list_events(f, q), wanted + 10, 10);
+        q.type = SLICE_LIT("none");
+        assert_events(list_events(f, q), NULL, 0);
+    }
+    /* What comes later than the log passed is in it all the same. */
+    struct id late = make_event(f, tenant, (struct event_spec){.at = first_at + 1, .type = "late"});
+    assert_events(list_events(f, (struct event_query){.tenant_no = tenant, .type = SLICE_LIT("late")}), &late,
+                  1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_event_is_kept_byte_for_byte),
@@ -392,6 +432,7 @@ int main(void) {
         STORE_TEST(test_attempts_are_listed_oldest_first),
         STORE_TEST(test_lane_is_counted),
         STORE_TEST(test_the_file_is_not_mapped),
+        STORE_TEST(test_events_of_a_type_by_its_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,6 +22,17 @@ int type_watermark(struct connection *c, int64_t *ret) {
     return read_mark(c, "SELECT value FROM marks WHERE name='type_watermark'", ret);
 }
 
+int log_find_hour(struct connection *c, const char *sql, int64_t *hour) {
+    sqlite3_stmt *st = connection_prepare(c, sql);
+    bind_int(st, 1, *hour);
+    int r = statement_next(c, st);
+    if (r > 0) {
+        *hour = column_int(st, 0);
+        statement_done(st);
+    }
+    return r;
+}
+
 /* What the log by subscription holds: all deliveries of events up to `watermark`; and of the next event,
  * `event`, when its number is not 0, those to subscriptions up to `subscription`. The latter is known to this
  * process alone: readers do not look there in the log, and after a restart it is done again. */

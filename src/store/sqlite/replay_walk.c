@@ -116,25 +116,13 @@ static sqlite3_stmt *prepare(struct connection *c, const char *sql, uint32_t sub
     return st;
 }
 
-/* The first hour from *hour on in which anybody has deliveries: 1, or 0 when there is none. */
-static int find_hour(struct connection *c, int64_t *hour) {
-    sqlite3_stmt *st =
-        connection_prepare(c, "SELECT hour FROM subscription_log WHERE hour >= ? ORDER BY hour LIMIT 1");
-    bind_int(st, 1, *hour);
-    int r = statement_next(c, st);
-    if (r > 0) {
-        *hour = column_int(st, 0);
-        statement_done(st);
-    }
-    return r;
-}
-
 /* 1 when it stopped on the way; otherwise the cursor is at `upto`. */
 static int walk_log(struct connection *c, const struct replay_filter *f, const struct subscription *sub,
                     uint64_t upto, struct replay_look *look) {
     int64_t hour = (int64_t)((look->cursor + 1) >> 34);
     int r = 0;
-    while (look->cursor < upto && (r = find_hour(c, &hour)) > 0 && hour <= (int64_t)(upto >> 34)) {
+    while (look->cursor < upto && (r = log_find_hour(c, LOG_HOUR_FROM("subscription_log"), &hour)) > 0 &&
+           hour <= (int64_t)(upto >> 34)) {
         sqlite3_stmt *st = prepare(c, hour_of_log, sub->no, upto, look);
         bind_int(st, 5, hour);
         r = look_at(c, st, f, sub, look);

@@ -218,23 +218,11 @@ struct hours {
     int64_t which; /* subscription, or type's hash */
 };
 
-/* The newest hour up to *hour in which anybody has rows: 1, or 0 when there is none. */
-static int find_hour(struct connection *c, const char *sql, int64_t *hour) {
-    sqlite3_stmt *st = connection_prepare(c, sql);
-    bind_int(st, 1, *hour);
-    int r = statement_next(c, st);
-    if (r > 0) {
-        *hour = column_int(st, 0);
-        statement_done(st);
-    }
-    return r;
-}
-
 /* Steps through a log hour by hour; an empty hour is a step, too. */
 static int walk_hours(struct walk *w, const struct hours *h, const struct span *s) {
     int r = 0;
     for (int64_t hour = s->event >> 34;
-         (r = find_hour(w->c, h->find, &hour)) > 0 && hour >= s->first_event >> 34; hour--) {
+         (r = log_find_hour(w->c, h->find, &hour)) > 0 && hour >= s->first_event >> 34; hour--) {
         sqlite3_stmt *st = prepare(w, h->rows, s, COST_SCATTERED);
         bind_int(st, 6, hour);
         bind_int(st, 7, h->which);
@@ -264,8 +252,8 @@ static int walk_log(struct walk *w, const struct hours *h, int64_t watermark) {
 }
 
 static int walk_subscription(struct walk *w) {
-    struct hours h = {"SELECT hour FROM subscription_log WHERE hour <= ? ORDER BY hour DESC LIMIT 1",
-                      by_hour_of_subscription, newer_than_log, w->q->subscription_no};
+    struct hours h = {LOG_HOUR_BEFORE("subscription_log"), by_hour_of_subscription, newer_than_log,
+                      w->q->subscription_no};
     int64_t watermark = 0;
     int r = log_watermark(w->c, &watermark);
     /* Of this subscription, the cursor's own event belongs to the page only when its number comes before. */
@@ -274,8 +262,8 @@ static int walk_subscription(struct walk *w) {
 }
 
 static int walk_type(struct walk *w) {
-    struct hours h = {"SELECT hour FROM type_log WHERE hour <= ? ORDER BY hour DESC LIMIT 1", by_hour_of_type,
-                      newer_of_type, type_hash(w->q->tenant_no, w->q->event_type)};
+    struct hours h = {LOG_HOUR_BEFORE("type_log"), by_hour_of_type, newer_of_type,
+                      type_hash(w->q->tenant_no, w->q->event_type)};
     int64_t watermark = 0;
     int r = type_watermark(w->c, &watermark);
     return r < 0 ? r : walk_log(w, &h, watermark);

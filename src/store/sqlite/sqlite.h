@@ -109,6 +109,11 @@ int log_watermark(struct connection *c, int64_t *ret) MUST_USE;
 int type_watermark(struct connection *c, int64_t *ret) MUST_USE;
 /* What was taken in is rolled back. */
 void log_forget(struct store *s);
+/* The next hour from *hour on, by one of these queries, in which a log has anything: 1, or 0 when there is
+ * none. */
+#define LOG_HOUR_BEFORE(log) "SELECT hour FROM " log " WHERE hour <= ? ORDER BY hour DESC LIMIT 1"
+#define LOG_HOUR_FROM(log)   "SELECT hour FROM " log " WHERE hour >= ? ORDER BY hour LIMIT 1"
+int log_find_hour(struct connection *c, const char *sql, int64_t *hour) MUST_USE;
 /* What stands for a tenant's event type in type_log. Stored. */
 int64_t type_hash(uint32_t tenant_no, struct slice type);
 /* Enters an event that came later than the log of types passed its key. */
