@@ -1,7 +1,7 @@
 // How fast the delivery log answers: the ten commonest questions, asked over the API one at a time of a store that holds
 // many deliveries, while others are published and delivered.
 //   bench/query [--deliveries N] [--rounds N] [--rate N]
-//   --deliveries N  that the store holds (1,000,000); ten million take about ten minutes and 10 GB of disk
+//   --deliveries N  that the store holds (1,000,000); ten million take some four minutes and 5 GB of disk
 //   --rounds N      times each question is asked (300)
 //   --rate N        events a second that are published and delivered meanwhile (500)
 
