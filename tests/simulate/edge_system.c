@@ -14,6 +14,7 @@ int __wrap_pthread_join(pthread_t t, void **ret);
 int __wrap_pthread_setname_np(pthread_t t, const char *name);
 struct signer *__wrap_signer_new(void);
 void __wrap_signer_free(struct signer *s);
+void __wrap_signer_forget(struct signer *s);
 void __wrap_log_write(enum log_level level, const char *message, const struct log_field *fields, size_t n);
 
 int64_t __wrap_clock_now_ms(void) {
@@ -53,6 +54,10 @@ struct signer *__wrap_signer_new(void) {
 
 void __wrap_signer_free(struct signer *s) {
     free(s);
+}
+
+void __wrap_signer_forget(struct signer *s) {
+    (void)s;
 }
 
 /* What goes wrong on purpose is no news. */
