@@ -3,142 +3,70 @@
 #include <errno.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#include <uthash.h>
-#include <utlist.h>
 
 #include "base/clock.h"
+#include "deliver/connection_pool.h"
 #include "deliver/http1.h"
 #include "deliver/response.h"
 
 enum {
     READ_SIZE = 65536,
-    BUFFER_KEPT_MAX = 4096,  /* a kept connection holds on to no larger buffers */
-    BODY_COPIED_MAX = 4096,  /* up to here body and headers go out as one piece */
-    IDLE_LOOKED_AT_MAX = 16, /* kept connections of an origin that are tried for the right address */
-};
-
-/* The connections to one host and port, kept apart by the name: a receiver may serve several. */
-struct origin {
-    UT_hash_handle hh;
-    struct connection *idle; /* latest used first */
-    unsigned connections;
-    size_t authority_n;
-    char authority[];
+    BUFFER_KEPT_MAX = 4096, /* a kept connection holds on to no larger buffers */
+    BODY_COPIED_MAX = 4096, /* up to here body and headers go out as one piece */
 };
 
 struct connection {
-    struct loop_watch watch;
+    struct pooled pooled; /* first */
     struct plain_http *owner;
-    struct origin *origin;
-    struct client_request *request;     /* NULL: idle */
+    struct client_request *request;     /* NULL: kept */
     struct loop_timer timer;            /* the request's deadline, or the present address' share of it */
     struct sockaddr_storage *addresses; /* to connect to, until connected */
     size_t addresses_n, address_i;
-    struct sockaddr_storage peer;
     struct http1 http;
     struct buf out, in; /* in: bytes of a line that has not ended */
     size_t sent, to_send;
-    int64_t sent_at_us, opened_at_us, idle_since_us;
+    int64_t sent_at_us, opened_at_us;
     bool connected, reused, heard, send_failed;
-    struct connection *prev, *next;           /* of the origin, while idle */
-    struct connection *idle_prev, *idle_next; /* of all, the longest idle first */
 };
 
 struct plain_http {
     struct transport_options o;
-    struct origin *origins;
-    struct connection *idle;
-    unsigned idle_n;
-    struct loop_timer idle_timer;
+    struct connection_pool *pool;
     char *read_buffer;
 };
 
 static void on_ready(struct loop_watch *w, uint32_t events);
 static void on_deadline(struct loop_timer *t);
 
-/* ---- connections and origins ---- */
-
-static struct origin *origin_find(struct plain_http *p, struct slice authority) {
-    struct origin *o;
-    HASH_FIND(hh, p->origins, authority.p, authority.n, o);
-    return o;
-}
-
-static struct origin *origin_get(struct plain_http *p, struct slice authority) {
-    struct origin *o = origin_find(p, authority);
-    if (o || !(o = calloc(1, sizeof *o + authority.n)))
-        return o;
-    memcpy(o->authority, authority.p, authority.n);
-    o->authority_n = authority.n;
-    HASH_ADD_KEYPTR(hh, p->origins, o->authority, o->authority_n, o);
-    return o;
-}
-
-static void origin_leave(struct plain_http *p, struct origin *o) {
-    CHECK(o->connections > 0);
-    if (--o->connections > 0)
-        return;
-    HASH_DEL(p->origins, o);
-    free(o);
-}
+/* ---- connections ---- */
 
 static struct connection *connection_new(struct plain_http *p, struct slice authority) {
     struct connection *k = calloc(1, sizeof *k);
-    struct origin *o = k ? origin_get(p, authority) : NULL;
-    if (!o) {
+    if (!k)
+        return NULL;
+    k->owner = p;
+    k->pooled.watch = (struct loop_watch){.fn = on_ready, .fd = -1};
+    k->timer.fn = on_deadline;
+    if (connection_pool_enter(p->pool, authority, &k->pooled) < 0) {
         free(k);
         return NULL;
     }
-    k->owner = p;
-    k->origin = o;
-    o->connections++;
-    k->watch = (struct loop_watch){.fn = on_ready, .fd = -1};
-    k->timer.fn = on_deadline;
     return k;
 }
 
-static void unpark(struct connection *k) {
-    struct plain_http *p = k->owner;
-    DL_DELETE(k->origin->idle, k);
-    DL_DELETE2(p->idle, k, idle_prev, idle_next);
-    p->idle_n--;
-}
-
-static void close_socket(struct connection *k) {
-    int fd = k->watch.fd;
-    if (fd < 0)
-        return;
-    loop_watch_clear(k->owner->o.loop, &k->watch);
-    close(fd);
-}
-
-/* The connection has no request any more. */
 static void connection_close(struct connection *k) {
     CHECK(!k->request);
-    close_socket(k);
+    connection_pool_close(k->owner->pool, &k->pooled);
+}
+
+/* The pool lets go of it. */
+static void release(struct pooled *pooled) {
+    struct connection *k = (struct connection *)pooled;
     loop_timer_clear(k->owner->o.loop, &k->timer);
-    origin_leave(k->owner, k->origin);
     free(k->addresses);
     buf_free(&k->out);
     buf_free(&k->in);
     loop_free_later(k->owner->o.loop, k);
-}
-
-static void drop_idle(struct connection *k) {
-    unpark(k);
-    connection_close(k);
-}
-
-/* ---- kept connections ---- */
-
-static void close_aged(struct loop_timer *t) {
-    struct plain_http *p = (struct plain_http *)((char *)t - offsetof(struct plain_http, idle_timer));
-    const int64_t age_us = PLAIN_IDLE_SECONDS_MAX * INT64_C(1000000);
-    int64_t now_us = clock_mono_us();
-    while (p->idle && p->idle->idle_since_us + age_us <= now_us)
-        drop_idle(p->idle);
-    if (p->idle)
-        loop_timer_set(p->o.loop, t, p->idle->idle_since_us + age_us);
 }
 
 static void trim_buffer(struct buf *b) {
@@ -148,50 +76,10 @@ static void trim_buffer(struct buf *b) {
         buf_reset(b);
 }
 
-static void park(struct connection *k, int64_t now_us) {
-    struct plain_http *p = k->owner;
+static void keep(struct connection *k) {
     trim_buffer(&k->out);
     trim_buffer(&k->in);
-    k->idle_since_us = now_us;
-    DL_PREPEND(k->origin->idle, k);
-    if (!p->idle)
-        loop_timer_set(p->o.loop, &p->idle_timer, now_us + PLAIN_IDLE_SECONDS_MAX * INT64_C(1000000));
-    DL_APPEND2(p->idle, k, idle_prev, idle_next);
-    if (++p->idle_n > p->o.connections_kept)
-        drop_idle(p->idle);
-}
-
-static bool same_address(const struct sockaddr_storage *a, const struct sockaddr_storage *b) {
-    if (a->ss_family != b->ss_family)
-        return false;
-    if (a->ss_family == AF_INET)
-        return memcmp(&((const struct sockaddr_in *)a)->sin_addr, &((const struct sockaddr_in *)b)->sin_addr,
-                      sizeof(struct in_addr)) == 0;
-    return memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr, &((const struct sockaddr_in6 *)b)->sin6_addr,
-                  sizeof(struct in6_addr)) == 0;
-}
-
-static bool is_among(const struct sockaddr_storage *peer, const struct sockaddr_storage *addresses,
-                     size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (same_address(peer, &addresses[i]))
-            return true;
-    return false;
-}
-
-/* A kept connection to one of these addresses, so that a name that moves is followed; NULL when none. */
-static struct connection *take_kept(struct plain_http *p, const struct client_request *r,
-                                    const struct sockaddr_storage *addresses, size_t n) {
-    struct origin *o = origin_find(p, r->url->authority);
-    struct connection *k = o ? o->idle : NULL;
-    for (unsigned i = 0; k && i < IDLE_LOOKED_AT_MAX; i++, k = k->next) {
-        if (!is_among(&k->peer, addresses, n))
-            continue;
-        unpark(k);
-        k->reused = true;
-        return k;
-    }
-    return NULL;
+    connection_pool_keep(k->owner->pool, &k->pooled, clock_mono_us());
 }
 
 /* ---- the end of a request ---- */
@@ -204,11 +92,11 @@ static struct client_request *detach(struct connection *k) {
     return r;
 }
 
-static void end_request(struct connection *k, bool keep) {
+static void end_request(struct connection *k, bool reusable) {
     struct plain_http *p = k->owner;
     struct client_request *r = detach(k);
-    if (keep)
-        park(k, clock_mono_us());
+    if (reusable)
+        keep(k);
     else
         connection_close(k);
     p->o.ended(p->o.arg, r);
@@ -257,7 +145,7 @@ static void flush(struct connection *k) {
         struct iovec v[2];
         struct msghdr m = {.msg_iov = v};
         m.msg_iovlen = (size_t)pieces(k, v);
-        ssize_t n = sendmsg(k->watch.fd, &m, MSG_NOSIGNAL);
+        ssize_t n = sendmsg(k->pooled.watch.fd, &m, MSG_NOSIGNAL);
         if (n >= 0)
             k->sent += (size_t)n;
         else if (errno == EAGAIN)
@@ -268,7 +156,8 @@ static void flush(struct connection *k) {
     bool more = k->sent < k->to_send && !k->send_failed;
     if (!more)
         k->sent_at_us = clock_mono_us();
-    if (loop_watch_set(k->owner->o.loop, &k->watch, k->watch.fd, EPOLLIN | (more ? EPOLLOUT : 0U)) < 0)
+    if (loop_watch_set(k->owner->o.loop, &k->pooled.watch, k->pooled.watch.fd,
+                       EPOLLIN | (more ? EPOLLOUT : 0U)) < 0)
         k->send_failed = true; /* the deadline ends it */
 }
 
@@ -314,7 +203,7 @@ static int open_socket(struct connection *k, const struct sockaddr_storage *addr
         return fd;
     int r = connect(fd, target, n) < 0 && errno != EINPROGRESS ? -errno : 0;
     if (r == 0)
-        r = loop_watch_set(k->owner->o.loop, &k->watch, fd, EPOLLOUT);
+        r = loop_watch_set(k->owner->o.loop, &k->pooled.watch, fd, EPOLLOUT);
     if (r < 0)
         close(fd);
     return r;
@@ -327,8 +216,8 @@ static int connect_next(struct connection *k) {
     int result = connect_failed(r, ECONNREFUSED);
     while (k->address_i < k->addresses_n) {
         const char *reason = NULL;
-        k->peer = k->addresses[k->address_i++];
-        int opened = open_socket(k, &k->peer, &reason);
+        k->pooled.peer = k->addresses[k->address_i++];
+        int opened = open_socket(k, &k->pooled.peer, &reason);
         if (opened == -EPERM)
             return refuse(r, ATTEMPT_BLOCKED_ADDRESS, reason);
         if (opened == 0) {
@@ -387,10 +276,10 @@ static int send_anew(struct plain_http *p, struct client_request *r, const struc
 static void connect_ended(struct connection *k) {
     int os_errno = 0;
     socklen_t n = sizeof os_errno;
-    if (getsockopt(k->watch.fd, SOL_SOCKET, SO_ERROR, &os_errno, &n) < 0)
+    if (getsockopt(k->pooled.watch.fd, SOL_SOCKET, SO_ERROR, &os_errno, &n) < 0)
         os_errno = errno;
     if (os_errno) {
-        close_socket(k);
+        connection_pool_close_socket(k->owner->pool, &k->pooled);
         if (k->address_i < k->addresses_n ? connect_next(k) < 0 : connect_failed(k->request, os_errno) < 0)
             end_request(k, false);
         return;
@@ -408,7 +297,7 @@ static void connect_ended(struct connection *k) {
 static void on_deadline(struct loop_timer *t) {
     struct connection *k = (struct connection *)((char *)t - offsetof(struct connection, timer));
     if (!k->connected && k->address_i < k->addresses_n) {
-        close_socket(k);
+        connection_pool_close_socket(k->owner->pool, &k->pooled);
         if (connect_next(k) < 0)
             end_request(k, false);
         return;
@@ -437,7 +326,7 @@ static const struct http1_events events_of_response = {on_status, on_header, on_
  * same webhook-id again. Once, over a new connection to the same address. */
 static void retry_anew(struct connection *k) {
     struct plain_http *p = k->owner;
-    struct sockaddr_storage peer = k->peer;
+    struct sockaddr_storage peer = k->pooled.peer;
     struct client_request *r = detach(k);
     connection_close(k);
     response_forget(r);
@@ -499,7 +388,7 @@ static void received(struct connection *k, struct slice bytes) {
 }
 
 static void read_answer(struct connection *k) {
-    ssize_t n = recv(k->watch.fd, k->owner->read_buffer, READ_SIZE, 0);
+    ssize_t n = recv(k->pooled.watch.fd, k->owner->read_buffer, READ_SIZE, 0);
     if (n > 0)
         received(k, (struct slice){k->owner->read_buffer, (size_t)n});
     else if (n == 0)
@@ -512,7 +401,7 @@ static void on_ready(struct loop_watch *w, uint32_t events) {
     struct connection *k = (struct connection *)w;
     if (!k->request) {
         /* The receiver closed it, or sends what nobody asked for. */
-        drop_idle(k);
+        connection_pool_drop(k->owner->pool, &k->pooled);
         return;
     }
     if (!k->connected) {
@@ -530,9 +419,11 @@ static void on_ready(struct loop_watch *w, uint32_t events) {
 int plain_http_send(struct plain_http *p, struct client_request *r, const struct sockaddr_storage *addresses,
                     size_t n) {
     CHECK(n > 0 && n <= RESOLVER_ADDRESSES_MAX);
-    struct connection *k = take_kept(p, r, addresses, n);
+    struct connection *k =
+        (struct connection *)connection_pool_take(p->pool, r->url->authority, addresses, n);
     if (!k)
         return send_anew(p, r, addresses, n);
+    k->reused = true;
     int result = load(k, r);
     if (result < 0) {
         detach(k);
@@ -556,23 +447,20 @@ int plain_http_new(const struct transport_options *o, struct plain_http **ret) {
     if (!p)
         return -ENOMEM;
     p->o = *o;
-    p->idle_timer.fn = close_aged;
     p->read_buffer = malloc(READ_SIZE);
-    if (!p->read_buffer) {
-        free(p);
-        return -ENOMEM;
-    }
-    *ret = p;
-    return 0;
+    struct connection_pool_options pool = {o->loop, o->connections_kept, release};
+    int r = p->read_buffer ? connection_pool_new(&pool, &p->pool) : -ENOMEM;
+    if (r < 0)
+        plain_http_free(p);
+    else
+        *ret = p;
+    return r;
 }
 
 void plain_http_free(struct plain_http *p) {
     if (!p)
         return;
-    while (p->idle)
-        drop_idle(p->idle);
-    CHECK(!p->origins);
-    loop_timer_clear(p->o.loop, &p->idle_timer);
+    connection_pool_free(p->pool);
     free(p->read_buffer);
     free(p);
 }

@@ -4,10 +4,6 @@
 
 #include "deliver/transport.h"
 
-enum {
-    PLAIN_IDLE_SECONDS_MAX = 60, /* a kept connection that is not used for so long is closed */
-};
-
 struct plain_http;
 
 int plain_http_new(const struct transport_options *o, struct plain_http **ret) MUST_USE;
