@@ -112,6 +112,12 @@ static void handle_free(struct handle *h) {
 
 static int close_socket(void *arg, curl_socket_t fd);
 
+/* libcurl asks the system's folder of authorities beside every other: only where those are meant. */
+static void choose_folder(CURL *e, const struct egress *egress, const char *ca) {
+    const char *of_system = curl_version_info(CURLVERSION_NOW)->capath;
+    curl_easy_setopt(e, CURLOPT_CAPATH, ca || egress->ca_file ? NULL : of_system);
+}
+
 /* Options that are the same for every request. */
 static void handle_setup(CURL *e, const struct egress *egress) {
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
@@ -128,6 +134,7 @@ static void handle_setup(CURL *e, const struct egress *egress) {
     curl_easy_setopt(e, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     if (egress->ca_file)
         curl_easy_setopt(e, CURLOPT_CAINFO, egress->ca_file);
+    choose_folder(e, egress, NULL);
     curl_easy_setopt(e, CURLOPT_HTTP_CONTENT_DECODING, 0L);
     curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
@@ -422,6 +429,7 @@ static void set_tls(struct handle *h) {
     set_blob(h->easy, CURLOPT_SSLCERT_BLOB, tls ? tls->client_certificate : NULL);
     set_blob(h->easy, CURLOPT_SSLKEY_BLOB, tls ? tls->client_key : NULL);
     set_blob(h->easy, CURLOPT_CAINFO_BLOB, tls ? tls->ca : NULL);
+    choose_folder(h->easy, h->owner->o.egress, tls ? tls->ca : NULL);
 }
 
 /* Options of this request. */

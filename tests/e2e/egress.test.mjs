@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { after, before, describe } from 'node:test';
 
 import { Api } from './lib/api.mjs';
-import { authority } from './lib/certificates.mjs';
+import { authority, CAN_STAND_IN, inPlaceOfSystem } from './lib/certificates.mjs';
 import { startNameServer } from './lib/dns.mjs';
 import { LOOPBACK_FLAGS, run } from './lib/server.mjs';
 import { lifecycleTest } from './lib/suite.mjs';
@@ -128,6 +128,27 @@ describe('TLS and egress', { concurrency: 4 }, () => {
     assert.equal(shop.requests[0].socket.getPeerCertificate().subject.CN, 'client');
     api.agent.destroy();
   });
+
+  lifecycleTest('authorities of the server or of a subscription stand in place of the system’s', async ({ start, receiver }) => {
+    const shop = await receiver([204], { tls: await other.issue('shop.test') });
+    const system = await inPlaceOfSystem(other);
+    try {
+      for (const [flags, withoutTls] of [[[], 'DELIVERED'], [trustOurs(), 'DLQ']]) {
+        const server = await start({ flags: [...LOOPBACK_FLAGS, ...flags], within: system.within });
+        const api = new Api(server);
+        const tenant = await api.createTenant();
+        for (const [tls, state] of [[null, withoutTls], [{ ca: ours.pem }, 'DLQ'], [null, withoutTls]]) {
+          const { id } = await tenant.subscribe(shop.url(), { policy: POLICY, tls });
+          const { last_error } = await tenant.waitDelivery({ ...(await tenant.publish()), subscription_id: id }, state);
+          assert.equal(last_error, state === 'DLQ' ? 'tls' : null);
+          await tenant.expect(204, 'DELETE', `/subscriptions/${id}`);
+        }
+        api.agent.destroy();
+      }
+    } finally {
+      await system.remove();
+    }
+  }, { skip: !CAN_STAND_IN && 'nothing can be mounted here' });
 
   tlsTest('tls that does not fit together is refused by field', () => [], async ({ tenant, receiver }) => {
     const shop = await receiver();

@@ -1,7 +1,7 @@
 // Authorities and certificates for tests, made with openssl in a folder that is removed afterwards.
 
-import { execFile } from 'node:child_process';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { execFile, spawnSync } from 'node:child_process';
+import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -23,4 +23,18 @@ export async function authority(name) {
     return { cert: await readFile(at(`${subject}.pem`), 'utf8'), key: await readFile(at(`${subject}.key`), 'utf8') };
   };
   return { file: at('ca.pem'), pem: await readFile(at('ca.pem'), 'utf8'), issue, remove: () => rm(folder, { recursive: true }) };
+}
+
+const SYSTEM = '/etc/ssl/certs'; // where Debian's libcurl looks, in the file and by the names that are hashes
+const STAND_IN = ['unshare', '-Urm', 'sh', '-c', `mount --bind "$0" ${SYSTEM} && exec "$@"`];
+
+/** Whether inPlaceOfSystem works here. */
+export const CAN_STAND_IN = spawnSync(STAND_IN[0], [...STAND_IN.slice(1), '/tmp', 'true']).status === 0;
+
+/** Makes this authority the only one that the system knows, for a server that runs `within`. */
+export async function inPlaceOfSystem({ file }) {
+  const folder = await temporaryFolder();
+  const { stdout } = await openssl('x509', '-subject_hash', '-noout', '-in', file);
+  for (const name of [`${stdout.trim()}.0`, 'ca-certificates.crt']) await copyFile(file, join(folder, name));
+  return { within: [...STAND_IN, folder], remove: () => rm(folder, { recursive: true }) };
 }

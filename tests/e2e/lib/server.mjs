@@ -57,9 +57,10 @@ export class Server {
    * adminKey: POSTHORN_ADMIN_KEY; null lets the server make its own.
    * data: an existing folder, else a temporary one that remove() takes away.
    * fixedPort: every start after the first listens on the first one's port.
+   * within: a command that runs the one behind it, such as ['env', 'A=1'].
    */
-  constructor({ adminKey = 'e2e-admin-key-0123456789abcdef', data, flags = LOOPBACK_FLAGS, env = {}, fixedPort = false } = {}) {
-    Object.assign(this, { givenKey: adminKey, data, flags, env, fixedPort });
+  constructor({ adminKey = 'e2e-admin-key-0123456789abcdef', data, flags = LOOPBACK_FLAGS, env = {}, fixedPort = false, within = [] } = {}) {
+    Object.assign(this, { givenKey: adminKey, data, flags, env, fixedPort, within });
     this.ownsData = data === undefined;
     this.url = null;
     this.child = null;
@@ -92,7 +93,8 @@ export class Server {
     const port = this.fixedPort && this.url ? new URL(this.url).port : '0';
     const args = ['serve', '--data', this.data, '--listen', `127.0.0.1:${port}`, ...this.flags];
     const env = { ...(this.givenKey === null ? {} : { POSTHORN_ADMIN_KEY: this.givenKey }), ...this.env };
-    const child = spawn(BINARY, args, { env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] });
+    const [command, ...rest] = [...this.within, BINARY, ...args];
+    const child = spawn(command, rest, { env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] });
     children.add(child);
     this.child = child;
     this.exited = once(child, 'close').then(([code, signal]) => {

@@ -37,8 +37,8 @@ export function suite(title, define, { concurrency = 1, ...serverOptions } = {})
 }
 
 /** A test that starts and stops servers of its own, for those that kill them. */
-export function lifecycleTest(name, body) {
-  it(name, { timeout: TEST_LIMIT_MS }, async () => {
+export function lifecycleTest(name, body, { skip = false } = {}) {
+  it(name, { timeout: TEST_LIMIT_MS, skip }, async () => {
     const servers = [];
     const start = async (options) => {
       const server = new Server(options);
