@@ -2,6 +2,8 @@
 // (That the same requests succeed with the right key is shown by openapi.test.mjs.)
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import net from 'node:net';
 
 import { kindOfId } from './lib/openapi.mjs';
 import { assertProblem } from './lib/shape.mjs';
@@ -89,6 +91,30 @@ suite('access', ({ test }) => {
       }
       if (operation.method === 'GET') assert.equal((await send(operation, world, { method: 'HEAD', key: null })).status, 401);
     });
+  });
+
+  test('401: a key that is revoked, or expires, while the body still comes', async ({ api, tenant }) => {
+    const whole = '{"type":"invoice.paid","data":1}';
+    const begin = async (key) => {
+      const socket = net.connect(new URL(api.server.url).port, '127.0.0.1').setEncoding('latin1');
+      const answer = once(socket, 'data');
+      socket.write(`POST ${tenant.path}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${key}\r\nContent-Length: ${whole.length}\r\n\r\n${whole.slice(0, 9)}`);
+      return { socket, end: async () => (socket.write(whole.slice(9)), (await answer)[0]) };
+    };
+    const endings = {
+      revoked: async ({ id }) => api.expect(204, 'DELETE', `/v1/keys/${id}`),
+      expired: ({ key }) => waitFor(async () => (await api.request('GET', `${tenant.path}/events`, { key })).status === 401, { what: 'the key to expire' }),
+    };
+    for (const [what, ending] of Object.entries(endings)) {
+      const expires_at = what === 'expired' ? new Date(Date.now() + 1000).toISOString() : null;
+      const made = await makeKey(api, { tenant_id: tenant.id, scopes: ['events:write', 'events:read'], expires_at });
+      const { socket, end } = await begin(made.key);
+      await api.expect(200, 'GET', `${tenant.path}/events`, { key: made.key });
+      await ending(made);
+      assert.match(await end(), /^HTTP\/1\.1 401 /, what);
+      socket.destroy();
+    }
+    assert.deepEqual(await tenant.all('/events'), []);
   });
 
   test('the key of a tenant that is gone opens nothing', async ({ api, receiver }) => {
