@@ -84,7 +84,7 @@ static void read_event_type(struct doc *d, struct replay_creation *c) {
 static int take_subscription(void *arg, const struct subscription_record *row) {
     struct replay_creation *c = arg;
     _cleanup_json_ json_t *doc = json_loadb(row->doc.p, row->doc.n, 0, NULL);
-    c->subscription = doc ? subscription_from_doc(doc) : NULL;
+    c->subscription = doc ? subscription_from_doc(doc, SLICE_NONE) : NULL;
     if (!c->subscription)
         return -ENOMEM;
     c->subscription->no = row->no;

@@ -56,6 +56,7 @@ struct server {
     struct ingest *ingest;
     struct api *api;
     struct apply_context apply;
+    struct policy_memo policies; /* of the writer's thread */
     struct raiser raiser;
 };
 
@@ -313,7 +314,8 @@ static int start_stages(struct server *s) {
         r = start_replayer(s);
     if (r < 0)
         return r;
-    s->apply = (struct apply_context){s->store, s->writer, s->fanout, s->dispatch, s->c->allow_http};
+    s->apply =
+        (struct apply_context){s->store, s->writer, s->fanout, s->dispatch, s->c->allow_http, &s->policies};
     writer_on_commit(s->writer, after_commit, s);
     r = start_lanes(s);
     struct ingest_options ingest = {s->writer, s->fanout, s->dispatch, s->bodies, &s->ids, s->metrics};
@@ -439,6 +441,7 @@ static void stop(struct server *s) {
     if (s->store)
         store_close(s->store);
     metrics_free(s->metrics);
+    policy_memo_clear(&s->policies);
     listeners_free(&s->listeners);
     explicit_bzero(s->admin_key, sizeof s->admin_key);
     explicit_bzero(s->receipt_key, sizeof s->receipt_key);

@@ -1,7 +1,5 @@
 #include "core/policy.h"
 
-#include <errno.h>
-
 void policy_init(struct policy *p) {
     *p = (struct policy){
         .timeout_ms = POLICY_TIMEOUT_MS_DEFAULT,
@@ -13,36 +11,36 @@ void policy_init(struct policy *p) {
     };
 }
 
-void policy_clear(struct policy *p) {
+struct policy *policy_new(void) {
+    struct policy *p = malloc(sizeof *p);
+    if (!p)
+        return NULL;
+    policy_init(p);
+    atomic_init(&p->refs, 1);
+    return p;
+}
+
+struct policy *policy_ref(struct policy *p) {
+    unsigned before = atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
+    CHECK(before > 0);
+    return p;
+}
+
+void policy_unref(struct policy *p) {
+    if (!p)
+        return;
+    unsigned before = atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel);
+    CHECK(before > 0);
+    if (before > 1)
+        return;
     free(p->retry.schedule_seconds);
     free(p->retry_on);
     free(p->no_retry_on);
-    *p = (struct policy){0};
-}
-
-/* NULL when there is none. */
-static void *list_dup(const void *list, size_t bytes) {
-    void *copy = list ? malloc(bytes) : NULL;
-    return copy ? memcpy(copy, list, bytes) : NULL;
-}
-
-int policy_copy(const struct policy *p, struct policy *ret) {
-    struct policy copy = *p;
-    const struct retry_policy *r = &p->retry;
-    copy.retry.schedule_seconds = list_dup(r->schedule_seconds, r->schedule_n * sizeof *r->schedule_seconds);
-    copy.retry_on = list_dup(p->retry_on, p->retry_on_n * sizeof *p->retry_on);
-    copy.no_retry_on = list_dup(p->no_retry_on, p->no_retry_on_n * sizeof *p->no_retry_on);
-    if (!copy.retry.schedule_seconds != !r->schedule_seconds || !copy.retry_on != !p->retry_on ||
-        !copy.no_retry_on != !p->no_retry_on) {
-        policy_clear(&copy);
-        return -ENOMEM;
-    }
-    *ret = copy;
-    return 0;
+    free(p);
 }
 
 void policy_memo_clear(struct policy_memo *m) {
-    policy_clear(&m->policy);
+    policy_unref(m->policy);
     buf_free(&m->text);
-    m->known = false;
+    m->policy = NULL;
 }

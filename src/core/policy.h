@@ -33,7 +33,9 @@ struct retry_policy {
     double jitter; /* 0…1: the delay is spread over ±jitter of itself */
 };
 
+/* Shared by reference: most subscriptions have the same. Immutable once it is shared. */
 struct policy {
+    atomic_uint refs; /* of one that policy_new made */
     uint32_t timeout_ms;
     uint32_t max_in_flight;
     uint32_t rate_per_second; /* 0: no rate limit */
@@ -47,16 +49,20 @@ struct policy {
     uint16_t retry_on_n, no_retry_on_n;
 };
 
-/* All defaults, no lists. */
+/* All defaults, no lists; of a caller's own. */
 void policy_init(struct policy *p);
-/* Frees the lists. */
-void policy_clear(struct policy *p);
-int policy_copy(const struct policy *p, struct policy *ret) MUST_USE; /* with lists of its own; -ENOMEM */
+/* The same with one reference; NULL when memory is out. */
+struct policy *policy_new(void);
+struct policy *policy_ref(struct policy *p);
+void policy_unref(struct policy *p); /* NULL-safe */
 
-/* The policy that was read last and its text: most subscriptions have the same. Zero-initialise it. */
+DEFINE_CLEANUP(cleanup_policy, struct policy, policy_unref)
+#define _cleanup_policy_ _cleanup_(cleanup_policy)
+
+/* The policy that was read last and its text, so that equal ones are read and held once. Zero-initialise it.
+ */
 struct policy_memo {
     struct buf text;
-    struct policy policy;
-    bool known;
+    struct policy *policy; /* NULL: none was */
 };
 void policy_memo_clear(struct policy_memo *m); /* frees and zeroes */

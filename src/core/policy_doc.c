@@ -186,28 +186,26 @@ static int read_statuses(const json_t *list, uint16_t **to, uint16_t *to_n) {
     return 0;
 }
 
-int policy_from_doc(const json_t *policy, struct policy *ret) {
-    struct policy p;
-    policy_init(&p);
-    read_u32(policy, "timeout_ms", &p.timeout_ms);
-    read_u32(policy, "max_in_flight", &p.max_in_flight);
+struct policy *policy_from_doc(const json_t *policy) {
+    _cleanup_policy_ struct policy *p = policy_new();
+    if (!p)
+        return NULL;
+    read_u32(policy, "timeout_ms", &p->timeout_ms);
+    read_u32(policy, "max_in_flight", &p->max_in_flight);
     const json_t *rate = json_object_get(policy, "rate_limit"), *retry = json_object_get(policy, "retry");
-    read_u32(rate, "per_second", &p.rate_per_second);
-    read_u32(rate, "burst", &p.rate_burst);
-    read_u32(policy, "max_attempts", &p.max_attempts);
-    read_u32(policy, "window_seconds", &p.window_seconds);
-    read_u32(policy, "disable_after_seconds", &p.disable_after_seconds);
-    p.replay_on_recovery = json_is_true(json_object_get(policy, "replay_on_recovery"));
-    if (read_schedule(json_object_get(retry, "schedule_seconds"), &p.retry) < 0 ||
-        read_statuses(json_object_get(policy, "retry_on"), &p.retry_on, &p.retry_on_n) < 0 ||
-        read_statuses(json_object_get(policy, "no_retry_on"), &p.no_retry_on, &p.no_retry_on_n) < 0) {
-        policy_clear(&p);
-        return -ENOMEM;
-    }
-    read_u32(retry, "initial_seconds", &p.retry.initial_seconds);
-    read_double(retry, "multiplier", &p.retry.multiplier);
-    read_u32(retry, "max_seconds", &p.retry.max_seconds);
-    read_double(retry, "jitter", &p.retry.jitter);
-    *ret = p;
-    return 0;
+    read_u32(rate, "per_second", &p->rate_per_second);
+    read_u32(rate, "burst", &p->rate_burst);
+    read_u32(policy, "max_attempts", &p->max_attempts);
+    read_u32(policy, "window_seconds", &p->window_seconds);
+    read_u32(policy, "disable_after_seconds", &p->disable_after_seconds);
+    p->replay_on_recovery = json_is_true(json_object_get(policy, "replay_on_recovery"));
+    if (read_schedule(json_object_get(retry, "schedule_seconds"), &p->retry) < 0 ||
+        read_statuses(json_object_get(policy, "retry_on"), &p->retry_on, &p->retry_on_n) < 0 ||
+        read_statuses(json_object_get(policy, "no_retry_on"), &p->no_retry_on, &p->no_retry_on_n) < 0)
+        return NULL;
+    read_u32(retry, "initial_seconds", &p->retry.initial_seconds);
+    read_double(retry, "multiplier", &p->retry.multiplier);
+    read_u32(retry, "max_seconds", &p->retry.max_seconds);
+    read_double(retry, "jitter", &p->retry.jitter);
+    return TAKE_PTR(p);
 }

@@ -44,13 +44,9 @@ struct subscription *subscription_ref(struct subscription *s) {
 }
 
 static void subscription_free(struct subscription *s) {
-    for (uint16_t i = 0; i < s->event_types_n; i++)
-        free(s->event_types[i]);
-    free(s->event_types);
-    free(s->url);
-    free(s->headers);
+    free(s->texts);
     filter_unref(s->filter);
-    policy_clear(&s->policy);
+    policy_unref(s->policy);
     tls_material_unref(s->tls);
     if (s->keys)
         OPENSSL_cleanse(s->keys, s->keys_n * sizeof *s->keys);
@@ -69,22 +65,24 @@ void subscription_unref(struct subscription *s) {
 
 /* ---- reading a stored document, not by way of jansson: a start reads a million of them ---- */
 
-/* An owned copy of a string's characters. */
-static int read_text(const struct json_member *m, char **ret) {
-    _cleanup_buf_ struct buf text = {0};
+/* What is being read: texts are gathered in one buffer, 0 is where an absent one is. */
+struct reading {
+    struct subscription *s;
+    struct policy_memo *memo;
+    struct buf texts;
+    size_t url_at, event_types_at, headers_at;
+};
+
+static void end_text(struct reading *r) {
+    buf_add_char(&r->texts, '\0');
+}
+
+static int read_text(const struct json_member *m, struct reading *to) {
     if (m->type != JSON_TYPE_STRING)
         return -EINVAL;
-    buf_add_str(&text, "");
-    int r = json_string_decode(m->value, &text);
-    if (r < 0)
-        return r;
-    /* As long as it is: a growing buffer's room to spare adds up. */
-    char *copy = slice_dup(buf_slice(&text));
-    if (!copy)
-        return -ENOMEM;
-    free(*ret);
-    *ret = copy;
-    return 0;
+    int r = json_string_decode(m->value, &to->texts);
+    end_text(to);
+    return r;
 }
 
 /* The position of a member's word in a list; 0, the default, when it is another. */
@@ -95,61 +93,47 @@ static unsigned read_word(const struct json_member *m, const char *const *words,
     return 0;
 }
 
-static size_t count_elements(struct slice array) {
-    struct json_cursor c = json_open(array);
-    struct slice value;
-    enum json_type type;
-    bool first = true;
-    size_t n = 0;
-    if (json_enter_array(&c) < 0)
-        return 0;
-    while (n < SUBSCRIPTION_EVENT_TYPES_MAX && json_next_element(&c, &first, &value, &type) > 0)
-        n++;
-    return n;
-}
-
-static int read_event_types(const struct json_member *m, struct subscription *s) {
+static int read_event_types(const struct json_member *m, struct reading *to) {
     struct json_cursor c = json_open(m->value);
     struct json_member entry;
     bool first = true;
-    size_t n = m->type == JSON_TYPE_ARRAY ? count_elements(m->value) : 0;
-    if (n == 0 || s->event_types)
+    if (m->type != JSON_TYPE_ARRAY || to->s->event_types_n)
         return 0;
-    s->event_types = calloc(n, sizeof *s->event_types);
-    if (!s->event_types)
-        return -ENOMEM;
+    to->event_types_at = to->texts.n;
     int r = json_enter_array(&c);
-    while (r >= 0 && s->event_types_n < n) {
-        r = json_next_element(&c, &first, &entry.value, &entry.type);
-        if (r > 0)
-            r = read_text(&entry, &s->event_types[s->event_types_n]);
+    while (r >= 0 && to->s->event_types_n < SUBSCRIPTION_EVENT_TYPES_MAX &&
+           (r = json_next_element(&c, &first, &entry.value, &entry.type)) > 0) {
+        r = read_text(&entry, to);
         if (r == 0)
-            s->event_types_n++;
+            to->s->event_types_n++;
     }
     return r < 0 ? r : 0;
 }
 
-static int read_headers(const struct json_member *m, struct subscription *s) {
-    _cleanup_buf_ struct buf text = {0};
+static int read_headers(const struct json_member *m, struct reading *to) {
     struct json_cursor c = json_open(m->value);
     struct json_member header;
     bool first = true;
     if (m->type != JSON_TYPE_OBJECT)
         return 0;
+    size_t at = to->texts.n;
     int r = json_enter_object(&c);
     while (r >= 0 && (r = json_next_member(&c, &first, &header)) > 0) {
         if (header.type != JSON_TYPE_STRING)
             return -EINVAL;
         /* The name with its quotes around it is a string value, too. */
-        r = json_string_decode((struct slice){header.key.p - 1, header.key.n + 2}, &text);
-        buf_add_str(&text, ": ");
+        r = json_string_decode((struct slice){header.key.p - 1, header.key.n + 2}, &to->texts);
+        buf_add_str(&to->texts, ": ");
         if (r == 0)
-            r = json_string_decode(header.value, &text);
-        buf_add_str(&text, "\r\n");
+            r = json_string_decode(header.value, &to->texts);
+        buf_add_str(&to->texts, "\r\n");
     }
-    if (r < 0 || !buf_ok(&text))
-        return r < 0 ? r : -ENOMEM;
-    s->headers = TAKE_PTR(text.p);
+    if (r < 0)
+        return r;
+    if (to->texts.n > at) {
+        to->headers_at = at;
+        end_text(to);
+    }
     return 0;
 }
 
@@ -166,34 +150,37 @@ static int read_filter(const struct json_member *m, struct subscription *s) {
     return s->filter ? 0 : field_errors_count(&errors) ? -EINVAL : -ENOMEM;
 }
 
-static int read_policy(struct slice text, struct policy_memo *memo, struct policy *ret) {
-    policy_clear(ret);
-    if (memo->known && slice_eq(buf_slice(&memo->text), text))
-        return policy_copy(&memo->policy, ret);
-    json_t *doc = json_loadb(text.p, text.n, JSON_DECODE_ANY, NULL);
-    if (!doc)
-        return -EINVAL;
-    policy_memo_clear(memo);
-    int r = policy_from_doc(doc, &memo->policy);
-    json_decref(doc);
-    if (r < 0)
-        return r;
-    buf_add_slice(&memo->text, text);
-    memo->known = buf_ok(&memo->text);
-    return policy_copy(&memo->policy, ret);
+static int read_policy(struct slice text, struct policy_memo *memo, struct policy **ret) {
+    if (!memo->policy || !slice_eq(buf_slice(&memo->text), text)) {
+        json_t *doc = json_loadb(text.p, text.n, JSON_DECODE_ANY, NULL);
+        if (!doc)
+            return -EINVAL;
+        policy_memo_clear(memo);
+        buf_add_slice(&memo->text, text);
+        memo->policy = buf_ok(&memo->text) ? policy_from_doc(doc) : NULL;
+        json_decref(doc);
+        if (!memo->policy)
+            return -ENOMEM;
+    }
+    policy_unref(*ret);
+    *ret = policy_ref(memo->policy);
+    return 0;
 }
 
-static int read_member(const struct json_member *m, struct policy_memo *memo, struct subscription *s) {
-    if (json_key_is(m->key, "url"))
-        return read_text(m, &s->url);
+static int read_member(const struct json_member *m, struct reading *to) {
+    struct subscription *s = to->s;
+    if (json_key_is(m->key, "url")) {
+        to->url_at = to->texts.n;
+        return read_text(m, to);
+    }
     if (json_key_is(m->key, "event_types"))
-        return read_event_types(m, s);
+        return read_event_types(m, to);
     if (json_key_is(m->key, "headers"))
-        return read_headers(m, s);
+        return read_headers(m, to);
     if (json_key_is(m->key, "filter"))
         return read_filter(m, s);
     if (json_key_is(m->key, "policy"))
-        return read_policy(m->value, memo, &s->policy);
+        return read_policy(m->value, to->memo, &s->policy);
     if (json_key_is(m->key, "status"))
         s->status = (enum subscription_status)read_word(m, status_names, COUNT(status_names));
     else if (json_key_is(m->key, "ordering"))
@@ -207,33 +194,56 @@ static int read_member(const struct json_member *m, struct policy_memo *memo, st
     return 0;
 }
 
-int subscription_from_text(struct slice doc, struct policy_memo *memo, struct subscription **ret) {
-    _cleanup_subscription_ struct subscription *s = calloc(1, sizeof *s);
+static int read_doc(struct slice doc, struct reading *to) {
     struct json_cursor c = json_open(doc);
     struct json_member m;
     bool first = true;
+    int r = json_enter_object(&c);
+    while (r >= 0 && (r = json_next_member(&c, &first, &m)) > 0)
+        r = read_member(&m, to);
+    return r < 0 ? r : json_finish(&c);
+}
+
+/* The tenant's id stands first, and what is absent but must be there is the empty text at its end. */
+static int take_texts(const struct reading *from, size_t tenant_id_n) {
+    struct subscription *s = from->s;
+    /* As long as they are: a growing buffer's room to spare adds up. */
+    if (!buf_ok(&from->texts) || !(s->texts = malloc(from->texts.n)))
+        return -ENOMEM;
+    memcpy(s->texts, from->texts.p, from->texts.n);
+    s->tenant_id = s->texts;
+    s->url = s->texts + (from->url_at ? from->url_at : tenant_id_n);
+    s->event_types = s->texts + (s->event_types_n ? from->event_types_at : tenant_id_n);
+    s->headers = from->headers_at ? s->texts + from->headers_at : NULL;
+    return 0;
+}
+
+int subscription_from_text(struct slice doc, struct slice tenant_id, struct policy_memo *memo,
+                           struct subscription **ret) {
+    _cleanup_subscription_ struct subscription *s = calloc(1, sizeof *s);
+    struct reading reading = {.s = s, .memo = memo};
     if (!s)
         return -ENOMEM;
     atomic_init(&s->refs, 1);
-    policy_init(&s->policy);
-    int r = json_enter_object(&c);
-    while (r >= 0 && (r = json_next_member(&c, &first, &m)) > 0)
-        r = read_member(&m, memo, s);
-    if (r == 0)
-        r = json_finish(&c);
-    if (r == 0 && !s->url && !(s->url = strdup("")))
+    buf_add_slice(&reading.texts, tenant_id);
+    end_text(&reading);
+    int r = read_doc(doc, &reading);
+    if (r == 0 && !s->policy && !(s->policy = policy_new()))
         r = -ENOMEM;
+    if (r == 0)
+        r = take_texts(&reading, tenant_id.n);
+    buf_free(&reading.texts);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(s);
     return 0;
 }
 
-struct subscription *subscription_from_doc(const json_t *doc) {
-    struct policy_memo memo = {.known = false};
+struct subscription *subscription_from_doc(const json_t *doc, struct slice tenant_id) {
+    struct policy_memo memo = {0};
     struct subscription *s = NULL;
     _cleanup_free_ char *text = json_dumps(doc, JSON_COMPACT);
-    int r = text ? subscription_from_text(slice_of(text), &memo, &s) : -ENOMEM;
+    int r = text ? subscription_from_text(slice_of(text), tenant_id, &memo, &s) : -ENOMEM;
     policy_memo_clear(&memo);
     return r < 0 ? NULL : s;
 }
@@ -247,8 +257,9 @@ bool event_type_covered(struct slice pattern, struct slice event_type) {
 bool subscription_matches(const struct subscription *s, struct slice event_type) {
     if (s->event_types_n == 0)
         return !event_type_reserved(event_type);
-    for (uint16_t i = 0; i < s->event_types_n; i++)
-        if (event_type_covered(slice_of(s->event_types[i]), event_type))
+    const char *listed = s->event_types;
+    for (uint16_t i = 0; i < s->event_types_n; i++, listed = event_type_after(listed))
+        if (event_type_covered(slice_of(listed), event_type))
             return true;
     return false;
 }

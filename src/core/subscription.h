@@ -44,13 +44,14 @@ struct subscription {
     bool has_tls;    /* its document says so: tls is to be loaded */
     bool allow_http; /* the tenant's or the server's leave, judged at every send */
     enum tenant_tier tier;
-    char tenant_id[TENANT_ID_MAX + 1];
-    char *url;          /* canonical */
-    char **event_types; /* exact names or "prefix.*"; none: all */
-    uint16_t event_types_n;
-    struct filter *filter; /* NULL: none */
-    char *headers;         /* "Name: value\r\n…" ready to send, or NULL */
-    struct policy policy;
+    uint16_t event_types_n, keys_n;
+    const char *tenant_id;
+    const char *url;         /* canonical */
+    const char *event_types; /* exact names or "prefix.*", each ended by NUL; none: all */
+    const char *headers;     /* "Name: value\r\n…" ready to send, or NULL */
+    char *texts;             /* the one block that these four are in */
+    struct filter *filter;   /* NULL: none */
+    struct policy *policy;
     int64_t resumed_at;    /* Unix ms of the last end of a pause, 0 when never paused */
     int64_t failing_since; /* its health as the store knew it: a new lane takes it up from there */
     int64_t raised_since;
@@ -58,8 +59,12 @@ struct subscription {
     uint64_t jobs_settled;    /* fan-out jobs up to this number are none of its any more */
     struct tls_material *tls; /* or NULL */
     struct signing_key *keys; /* newest first */
-    uint16_t keys_n;
 };
+
+/* The entry of event_types that follows this one; past the last there is none. */
+static inline const char *event_type_after(const char *type) {
+    return type + strlen(type) + 1;
+}
 
 struct subscription *subscription_ref(struct subscription *s);
 void subscription_unref(struct subscription *s); /* NULL-safe */
@@ -89,12 +94,12 @@ json_t *subscription_merge(const json_t *doc, const json_t *patch);
 json_t *subscription_take_tls(json_t *doc);
 
 /* The snapshot of a document that subscription_parse returned, from its JSON as the store keeps it: one
- * reference, all fields but no, tenant_no, id, tier, tenant_id, allow_http, resumed_at, health, tls and keys
- * filled in. Documents that are read one after another share a memo. -EINVAL: it is no such document;
- * -ENOMEM. */
-int subscription_from_text(struct slice doc, struct policy_memo *memo, struct subscription **ret) MUST_USE;
+ * reference, all fields but no, tenant_no, id, tier, allow_http, resumed_at, health, tls and keys filled in.
+ * Documents that are read one after another share a memo. -EINVAL: it is no such document; -ENOMEM. */
+int subscription_from_text(struct slice doc, struct slice tenant_id, struct policy_memo *memo,
+                           struct subscription **ret) MUST_USE;
 /* The same of one that was parsed just now. NULL when memory is out. */
-struct subscription *subscription_from_doc(const json_t *doc);
+struct subscription *subscription_from_doc(const json_t *doc, struct slice tenant_id);
 
 /* Whether a pattern means an event type: the same name, or "x.*" for what begins with "x.". */
 bool event_type_covered(struct slice pattern, struct slice event_type);

@@ -7,5 +7,6 @@
 /* Reads the member "policy" of a subscription's document into its normal form. */
 void policy_doc_parse(struct doc *subscription, uint32_t window_seconds_default);
 
-/* The policy of a normal form; what is missing there gets its default. -ENOMEM. */
-int policy_from_doc(const json_t *policy, struct policy *ret) MUST_USE;
+/* The policy of a normal form, with one reference; what is missing there gets its default. NULL when memory
+ * is out. */
+struct policy *policy_from_doc(const json_t *policy);

@@ -132,7 +132,7 @@ static void fail_later(struct attempt *a, enum attempt_error error) {
 }
 
 static bool lease_suffices(const struct attempt *a, int64_t now) {
-    return now + a->subscription->policy.timeout_ms < a->task.lease_until;
+    return now + a->subscription->policy->timeout_ms < a->task.lease_until;
 }
 
 static int prepare(struct attempt *a) {
@@ -163,7 +163,7 @@ void attempt_start(struct attempt *a, const struct attempt_context *context, int
     a->request.done = request_done;
     a->request.allow_http = a->subscription->allow_http;
     a->request.tls = a->subscription->tls;
-    a->request.timeout_ms = a->subscription->policy.timeout_ms;
+    a->request.timeout_ms = a->subscription->policy->timeout_ms;
     if (!lease_suffices(a, now))
         fail_later(a, ATTEMPT_LEASE_EXPIRED);
     else if (prepare(a) < 0)

@@ -7,7 +7,7 @@
 
 void apply_subscription(const struct apply_context *c, uint32_t subscription_no, int64_t now) {
     _cleanup_subscription_ struct subscription *s = NULL;
-    int r = snapshot_load(c->store, subscription_no, now, c->server_allow_http, &s);
+    int r = snapshot_load(c->store, subscription_no, now, c->server_allow_http, c->policies, &s);
     if (r == 0)
         r = fanout_put(c->fanout, s);
     if (r == 0)

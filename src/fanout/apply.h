@@ -11,6 +11,7 @@ struct apply_context {
     struct fanout *fanout;
     struct dispatch *dispatch;
     bool server_allow_http;
+    struct policy_memo *policies; /* what the snapshots have in common is held once */
 };
 
 /* Failure is logged; the change is in the store and takes effect at the next start at the latest. */

@@ -5,12 +5,15 @@
 
 #include "core/event.h"
 
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
 /* The tenant's number, then a name: exact, "prefix.*", or empty for all. */
 enum { KEY_SIZE = 4 + 130 + 1 };
 
 struct number_list {
-    uint32_t *numbers; /* ascending */
-    size_t n, cap;
+    uint32_t *numbers; /* ascending; `few` while they fit there */
+    uint32_t n, cap;
+    uint32_t few[2]; /* most names are listed once */
     UT_hash_handle hh;
     char key[];
 };
@@ -30,14 +33,19 @@ int index_new(struct index **ret) {
     return 0;
 }
 
+static void free_list(struct index *x, struct number_list *list) {
+    HASH_DEL(x->lists, list);
+    if (list->numbers != list->few)
+        free(list->numbers);
+    free(list);
+}
+
 void index_free(struct index *x) {
     if (!x)
         return;
     struct number_list *list, *next;
     HASH_ITER (hh, x->lists, list, next) {
-        HASH_DEL(x->lists, list);
-        free(list->numbers);
-        free(list);
+        free_list(x, list);
     }
     for (uint32_t no = 0; no < x->by_no_cap; no++)
         subscription_unref(x->by_no[no]);
@@ -83,9 +91,23 @@ static struct number_list *list_for(struct index *x, uint32_t tenant_no, struct 
     list = calloc(1, sizeof *list + key_n + 1);
     if (!list)
         return NULL;
+    list->numbers = list->few;
+    list->cap = COUNT(list->few);
     memcpy(list->key, key, key_n);
     HASH_ADD_KEYPTR(hh, x->lists, list->key, key_n, list);
     return list;
+}
+
+static int grow(struct number_list *list) {
+    bool few = list->numbers == list->few;
+    uint32_t *numbers = realloc(few ? NULL : list->numbers, list->cap * 2 * sizeof *numbers);
+    if (!numbers)
+        return -ENOMEM;
+    if (few)
+        memcpy(numbers, list->few, sizeof list->few);
+    list->numbers = numbers;
+    list->cap *= 2;
+    return 0;
 }
 
 static int list_add(struct index *x, uint32_t tenant_no, struct slice name, uint32_t no) {
@@ -95,14 +117,8 @@ static int list_add(struct index *x, uint32_t tenant_no, struct slice name, uint
     size_t at = lower_bound(list, no);
     if (at < list->n && list->numbers[at] == no)
         return 0;
-    if (list->n == list->cap) {
-        size_t cap = list->cap ? list->cap * 2 : 4;
-        uint32_t *numbers = realloc(list->numbers, cap * sizeof *numbers);
-        if (!numbers)
-            return -ENOMEM;
-        list->numbers = numbers;
-        list->cap = cap;
-    }
+    if (list->n == list->cap && grow(list) < 0)
+        return -ENOMEM;
     memmove(list->numbers + at + 1, list->numbers + at, (list->n - at) * sizeof *list->numbers);
     list->numbers[at] = no;
     list->n++;
@@ -119,9 +135,7 @@ static void list_drop(struct index *x, uint32_t tenant_no, struct slice name, ui
         return;
     memmove(list->numbers + at, list->numbers + at + 1, (list->n - at - 1) * sizeof *list->numbers);
     if (--list->n == 0) {
-        HASH_DEL(x->lists, list);
-        free(list->numbers);
-        free(list);
+        free_list(x, list);
     }
 }
 
@@ -132,14 +146,16 @@ static bool matches_new_events(const struct subscription *s) {
 static void unlist(struct index *x, const struct subscription *s) {
     if (s->event_types_n == 0)
         list_drop(x, s->tenant_no, SLICE_LIT(""), s->no);
-    for (size_t i = 0; i < s->event_types_n; i++)
-        list_drop(x, s->tenant_no, slice_of(s->event_types[i]), s->no);
+    const char *type = s->event_types;
+    for (uint16_t i = 0; i < s->event_types_n; i++, type = event_type_after(type))
+        list_drop(x, s->tenant_no, slice_of(type), s->no);
 }
 
 static int enlist(struct index *x, const struct subscription *s) {
     int r = s->event_types_n == 0 ? list_add(x, s->tenant_no, SLICE_LIT(""), s->no) : 0;
-    for (size_t i = 0; i < s->event_types_n && r == 0; i++)
-        r = list_add(x, s->tenant_no, slice_of(s->event_types[i]), s->no);
+    const char *type = s->event_types;
+    for (uint16_t i = 0; i < s->event_types_n && r == 0; i++, type = event_type_after(type))
+        r = list_add(x, s->tenant_no, slice_of(type), s->no);
     return r;
 }
 

@@ -103,7 +103,7 @@ static int start_found(struct turn_context *t, struct replay_lane *l, size_t n) 
 }
 
 static uint32_t share_of(const struct replayer *r, const struct subscription *sub) {
-    uint32_t share = (uint32_t)((uint64_t)sub->policy.max_in_flight * r->o.share_percent / 100);
+    uint32_t share = (uint32_t)((uint64_t)sub->policy->max_in_flight * r->o.share_percent / 100);
     return share ? share : 1;
 }
 
@@ -351,7 +351,7 @@ void replayer_free(struct replayer *r) {
 int replayer_recover(struct replayer *r, struct store *s, const struct subscription *sub, int64_t now) {
     int64_t last_at;
     bool waiting;
-    if (!sub->policy.replay_on_recovery)
+    if (!sub->policy->replay_on_recovery)
         return 0;
     int e = store_last_recovery(s, sub->no, &last_at, &waiting);
     if (e < 0 || waiting)

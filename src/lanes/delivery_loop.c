@@ -196,7 +196,7 @@ static void attempt_ended(struct attempt *a) {
         return;
     }
     a->settlement.attempt = attempt_record_of(a);
-    o.class = settle_prepare(&a->subscription->policy, &a->task, &a->outcome, now, &d->rng, &a->settlement);
+    o.class = settle_prepare(a->subscription->policy, &a->task, &a->outcome, now, &d->rng, &a->settlement);
     o.retry_due_at = a->settlement.to == DELIVERY_RETRY ? a->settlement.due_at : 0;
     if (!a->not_sent) {
         metrics_attempt(d->o.metrics, o.class);

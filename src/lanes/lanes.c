@@ -119,16 +119,17 @@ static struct allowance allowance_of(struct lane *l, int64_t now) {
     if (!tasks)
         return wait_until(LANE_WAIT_BREAKER,
                           l->breaker.state == BREAKER_OPEN ? l->breaker.probe_at : INT64_MAX);
-    uint32_t limit = concurrency_limit(&l->concurrency, s->policy.max_in_flight);
+    uint32_t limit = concurrency_limit(&l->concurrency, s->policy->max_in_flight);
     if (l->in_flight >= limit)
         return wait_until(LANE_WAIT_CONCURRENCY, INT64_MAX);
     if (tasks > limit - l->in_flight)
         tasks = limit - l->in_flight;
-    if (s->policy.rate_per_second) {
-        uint32_t tokens = bucket_available(&l->bucket, s->policy.rate_per_second, s->policy.rate_burst, now);
+    if (s->policy->rate_per_second) {
+        uint32_t tokens =
+            bucket_available(&l->bucket, s->policy->rate_per_second, s->policy->rate_burst, now);
         if (!tokens)
             return wait_until(LANE_WAIT_RATE_LIMIT,
-                              bucket_ready_at(&l->bucket, s->policy.rate_per_second, now));
+                              bucket_ready_at(&l->bucket, s->policy->rate_per_second, now));
         if (tasks > tokens)
             tasks = tokens;
     }
@@ -136,7 +137,7 @@ static struct allowance allowance_of(struct lane *l, int64_t now) {
 }
 
 static int64_t expire_every(const struct lane *l) {
-    int64_t quarter = (int64_t)l->subscription->policy.window_seconds * 1000 / 4;
+    int64_t quarter = (int64_t)l->subscription->policy->window_seconds * 1000 / 4;
     return quarter < EXPIRE_EVERY_MS_MIN    ? EXPIRE_EVERY_MS_MIN
            : quarter < LANE_EXPIRE_EVERY_MS ? quarter
                                             : LANE_EXPIRE_EVERY_MS;
@@ -223,7 +224,7 @@ static struct lane *add_lane(struct lanes *ls, const struct subscription *s, int
     l->failing_since = s->failing_since;
     l->raised_since = s->raised_since;
     l->failing_noted = s->failing_since != 0;
-    bucket_init(&l->bucket, s->policy.rate_burst, now);
+    bucket_init(&l->bucket, s->policy->rate_burst, now);
     HASH_ADD(hh, ls->by_no, no, sizeof l->no, l);
     return l;
 }
@@ -264,8 +265,8 @@ int lanes_put(struct lanes *ls, struct subscription *s, int64_t now) {
         return r;
     }
     struct subscription *before = l->subscription;
-    if (before && before->policy.rate_burst != s->policy.rate_burst)
-        bucket_init(&l->bucket, s->policy.rate_burst, now);
+    if (before && before->policy->rate_burst != s->policy->rate_burst)
+        bucket_init(&l->bucket, s->policy->rate_burst, now);
     /* Enabled again: what the endpoint did before says little about now, but its backlog starts slowly. */
     if (before && before->status == SUBSCRIPTION_DISABLED && s->status != SUBSCRIPTION_DISABLED) {
         if (breaker_reset(&l->breaker) && ls->metrics)
@@ -366,7 +367,7 @@ static uint32_t reserve(struct lanes *ls, struct lane *l, uint32_t most, int64_t
         }
         return 0;
     }
-    if (l->subscription->policy.rate_per_second)
+    if (l->subscription->policy->rate_per_second)
         bucket_take(&l->bucket, n);
     l->claiming = n;
     /* A notice that comes while the claim is under way is not lost: it sets this again. */
@@ -398,9 +399,9 @@ size_t lanes_plan(struct lanes *ls, int64_t now, struct lane_claim *ret, size_t 
             .subscription_no = l->no,
             .tenant_no = s->tenant_no,
             .limit = tasks,
-            .window_ms = (int64_t)s->policy.window_seconds * 1000,
+            .window_ms = (int64_t)s->policy->window_seconds * 1000,
             .resumed_at = s->resumed_at,
-            .lease_ms = s->policy.timeout_ms + ls->margin_ms,
+            .lease_ms = s->policy->timeout_ms + ls->margin_ms,
             .probe = breaker_next_probe(&l->breaker),
         };
     }
@@ -413,8 +414,8 @@ bool lanes_claimed(struct lanes *ls, const struct lane_claim *c, bool failed, in
     uint32_t claimed = failed ? 0 : c->claimed, unused = l->claiming - claimed;
     int64_t next_due_at = failed ? now : c->next_due_at;
     tenant_budget_return(l->group->budget, unused, true);
-    if (unused && l->subscription->policy.rate_per_second)
-        bucket_return(&l->bucket, unused, l->subscription->policy.rate_burst);
+    if (unused && l->subscription->policy->rate_per_second)
+        bucket_return(&l->bucket, unused, l->subscription->policy->rate_burst);
     count_in_flight(ls, l, -(int64_t)unused);
     l->claiming = 0;
     l->in_flight += claimed;
@@ -437,7 +438,7 @@ bool lanes_claimed(struct lanes *ls, const struct lane_claim *c, bool failed, in
 /* What the endpoint asks for holds for the whole lane, however long this task's own backoff is and whether it
  * is retried at all. Only the window cuts it. */
 static void note_backpressure(struct lane *l, const struct lane_outcome *o, int64_t now) {
-    int64_t rest_ms = o->retry_after_ms, most_ms = (int64_t)l->subscription->policy.window_seconds * 1000;
+    int64_t rest_ms = o->retry_after_ms, most_ms = (int64_t)l->subscription->policy->window_seconds * 1000;
     if (rest_ms < 0)
         rest_ms = o->retry_due_at ? LANE_BACKPRESSURE_MS_MAX : 0;
     if (o->retry_due_at)
@@ -449,7 +450,7 @@ static void note_backpressure(struct lane *l, const struct lane_outcome *o, int6
 
 static void note_failure(struct lanes *ls, struct lane *l, const struct lane_outcome *o, int64_t now,
                          struct rng *rng) {
-    uint32_t cap = l->subscription->policy.max_in_flight;
+    uint32_t cap = l->subscription->policy->max_in_flight;
     if (o->class == OUTCOME_BACKPRESSURE)
         note_backpressure(l, o, now);
     if (o->class == OUTCOME_BACKPRESSURE || o->timed_out)
@@ -466,7 +467,7 @@ static void note_failure(struct lanes *ls, struct lane *l, const struct lane_out
 
 static void note_success(struct lanes *ls, struct lane *l, uint32_t probe) {
     if (!breaker_success(&l->breaker, probe)) {
-        concurrency_success(&l->concurrency, l->subscription->policy.max_in_flight);
+        concurrency_success(&l->concurrency, l->subscription->policy->max_in_flight);
         return;
     }
     concurrency_slow_start(&l->concurrency);
@@ -497,7 +498,7 @@ static void note_failure_of_health(struct lane *l, bool quiet, int64_t now, stru
     news->noted = news->failing || (!l->failing_noted && failing_ms >= FAILING_NOTED_AFTER_MS);
     l->failing_noted |= news->noted;
     news->exhausted = l->subscription->status != SUBSCRIPTION_DISABLED &&
-                      failing_ms >= (int64_t)l->subscription->policy.disable_after_seconds * 1000;
+                      failing_ms >= (int64_t)l->subscription->policy->disable_after_seconds * 1000;
 }
 
 static struct lane_news note_health(struct lane *l, bool success, bool quiet, int64_t now) {
@@ -549,7 +550,7 @@ size_t lanes_expiries(struct lanes *ls, int64_t now, struct lane_expiry *ret, si
         const struct subscription *s = l->subscription;
         ret[n++] =
             (struct lane_expiry){.subscription_no = l->no,
-                                 .window_ms = (int64_t)s->policy.window_seconds * 1000,
+                                 .window_ms = (int64_t)s->policy->window_seconds * 1000,
                                  .resumed_at = s->resumed_at,
                                  .spare_ms = s->status == SUBSCRIPTION_DISABLED ? 0 : LANE_LAST_CHANCE_MS};
         refresh_expiry(ls, l, now);
@@ -612,7 +613,7 @@ void lanes_stats(struct lanes *ls, uint32_t no, int64_t now, struct lane_stats *
     refresh(ls, l, now);
     ret->known = true;
     ret->in_flight = l->in_flight;
-    ret->concurrency = concurrency_limit(&l->concurrency, l->subscription->policy.max_in_flight);
+    ret->concurrency = concurrency_limit(&l->concurrency, l->subscription->policy->max_in_flight);
     ret->breaker = breaker_state_name(l->breaker.state);
     ret->waiting_on = (enum lane_wait)l->waiting_on;
     ret->next_due_at = l->next_due_at;

@@ -43,7 +43,7 @@ static struct settlement settle_lost(struct reaper *r, const struct leased_task 
                     .url = slice_of(sub ? sub->url : ""),
                     .content_type = SLICE_LIT("application/json")},
     };
-    settle_prepare(sub ? &sub->policy : &fallback, &l->task, &lost, now, &r->rng, &s);
+    settle_prepare(sub ? sub->policy : &fallback, &l->task, &lost, now, &r->rng, &s);
     return s;
 }
 

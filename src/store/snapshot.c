@@ -12,10 +12,10 @@ static int damaged(const char *what, uint32_t no) {
 }
 
 /* All that a subscription's own row says. */
-static int read_row(const struct subscription_record *r, struct policy_memo *memo,
+static int read_row(const struct subscription_record *r, const struct tenant *owner, struct policy_memo *memo,
                     struct subscription **ret) {
     struct subscription *s = NULL;
-    int e = subscription_from_text(r->doc, memo, &s);
+    int e = subscription_from_text(r->doc, slice_of(owner->id), memo, &s);
     if (e < 0)
         return e == -EINVAL ? damaged("subscription", r->no) : e;
     s->no = r->no;
@@ -56,12 +56,11 @@ static int load_owner(struct store *store, uint32_t no, struct tenant *ret) {
     return r < 0 || no == TENANT_OPERATOR ? r : read_owner(&tenant, ret);
 }
 
+/* What its own row does not say. */
 static int complete(struct subscription *s, const struct tenant *owner, const struct signing_key *keys,
                     size_t keys_n, bool server_allow_http) {
     s->tier = owner->tier;
     s->allow_http = owner->allow_http || server_allow_http;
-    _Static_assert(sizeof s->tenant_id == sizeof owner->id, "both hold a tenant's id");
-    memcpy(s->tenant_id, owner->id, sizeof s->tenant_id);
     if (keys_n == 0)
         return 0;
     CHECK(keys_n <= SUBSCRIPTION_SECRETS_MAX);
@@ -74,22 +73,21 @@ static int complete(struct subscription *s, const struct tenant *owner, const st
 }
 
 int snapshot_load(struct store *store, uint32_t subscription_no, int64_t now, bool server_allow_http,
-                  struct subscription **ret) {
-    struct subscription_record row;
-    int r = store_get_subscription(store, subscription_no, &row);
-    if (r < 0)
-        return r;
+                  struct policy_memo *memo, struct subscription **ret) {
     _cleanup_subscription_ struct subscription *s = NULL;
-    struct policy_memo memo = {.known = false};
+    struct subscription_record row;
+    struct tenant owner;
     struct buf tls = {0};
-    r = read_row(&row, &memo, &s);
-    policy_memo_clear(&memo);
+    uint32_t tenant_no;
+    int r = store_get_subscription_tenant(store, subscription_no, &tenant_no);
+    if (r == 0)
+        r = load_owner(store, tenant_no, &owner);
+    if (r == 0)
+        r = store_get_subscription(store, subscription_no, &row);
+    if (r == 0)
+        r = read_row(&row, &owner, memo, &s);
     if (r == 0 && s->has_tls)
         r = take_tls(s, store_get_tls(store, subscription_no, &tls), &tls);
-    if (r < 0)
-        return r;
-    struct tenant owner;
-    r = load_owner(store, s->tenant_no, &owner);
     if (r < 0)
         return r;
     struct signing_key keys[SUBSCRIPTION_SECRETS_MAX];
@@ -163,7 +161,7 @@ static int hand_on(void *arg, const struct subscription_record *row) {
         return damaged("a subscription whose tenant is gone", row->no);
     _cleanup_subscription_ struct subscription *s = NULL;
     struct buf tls = {0};
-    int r = read_row(row, &m->memo, &s);
+    int r = read_row(row, owner, &m->memo, &s);
     if (r == 0 && s->has_tls)
         r = take_tls(s, store_read_tls(m->reader, row->no, &tls), &tls);
     if (r == 0)

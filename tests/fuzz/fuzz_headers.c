@@ -74,7 +74,7 @@ static void check_line(struct slice *rest, const json_t *headers) {
 }
 
 static void check_accepted(const json_t *doc, const json_t *headers) {
-    _cleanup_subscription_ struct subscription *s = subscription_from_doc(doc);
+    _cleanup_subscription_ struct subscription *s = subscription_from_doc(doc, SLICE_NONE);
     CHECK(s);
     struct slice rest = slice_of(s->headers);
     size_t n = 0;

@@ -83,7 +83,7 @@ static void check_subscription(json_t *target, json_t *patch) {
     if (doc) {
         json_t *again = subscription_parse(doc, &errors);
         CHECK(again && json_equal(again, doc));
-        _cleanup_subscription_ struct subscription *s = subscription_from_doc(doc);
+        _cleanup_subscription_ struct subscription *s = subscription_from_doc(doc, SLICE_NONE);
         CHECK(s);
         json_decref(again);
     }

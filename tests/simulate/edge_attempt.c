@@ -74,7 +74,7 @@ void attempt_start(struct attempt *a, const struct attempt_context *context, int
     a->started_at = now;
     a->not_sent = false;
     a->request.started_us = -1;
-    if (now + a->subscription->policy.timeout_ms >= a->task.lease_until) {
+    if (now + a->subscription->policy->timeout_ms >= a->task.lease_until) {
         fail_later(a, ATTEMPT_LEASE_EXPIRED);
         return;
     }
@@ -85,10 +85,10 @@ void attempt_start(struct attempt *a, const struct attempt_context *context, int
     struct flight *f = take_flight();
     f->attempt = a;
     f->task = a->task;
-    f->policy = a->subscription->policy;
+    f->policy = *a->subscription->policy;
     f->sent_at = world.true_ms;
     f->answer =
-        receiver_answer(scenario_receiver(a->task.subscription_no), a->subscription->policy.timeout_ms);
+        receiver_answer(scenario_receiver(a->task.subscription_no), a->subscription->policy->timeout_ms);
     a->request.started_us = f - flights;
     judge_sent(f);
     faults_after_send();

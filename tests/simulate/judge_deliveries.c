@@ -53,7 +53,7 @@ void judge_deliveries_ended(const struct attempt *a) {
         return;
     l->ended = a->task.number;
     l->outcome = a->outcome;
-    l->policy = a->subscription->policy;
+    l->policy = *a->subscription->policy;
     /* The same array, where it outlives the process. */
     l->policy.retry.schedule_seconds =
         memory_store_subscription(a->task.subscription_no)->policy.retry.schedule_seconds;

@@ -120,7 +120,7 @@ static void failed(struct health *h, const struct attempt *a, bool probe) {
 
 /* Retry-After is asked of the whole lane; without it the lane rests too, for less. */
 static void pushed_back(struct health *h, const struct attempt *a) {
-    int64_t window_end = a->task.window_at + (int64_t)a->subscription->policy.window_seconds * 1000;
+    int64_t window_end = a->task.window_at + (int64_t)a->subscription->policy->window_seconds * 1000;
     int64_t until = world_wall() + a->outcome.retry_after_ms;
     if (until > window_end)
         until = window_end;

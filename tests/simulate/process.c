@@ -32,22 +32,30 @@ bool process_has_just_begun(void) {
 
 /* ---- subscriptions, as memory has them ---- */
 
-static char *text(const char *s) {
-    char *copy = malloc(strlen(s) + 1);
-    CHECK(copy != NULL);
-    return strcpy(copy, s);
+static void set_types(struct subscription *sub, enum memory_interest interest) {
+    static const struct {
+        uint16_t n;
+        const char *event_types;
+    } lists[INTERESTS] = {[INTEREST_ORDERS] = {1, "order.*"},
+                          [INTEREST_PAID] = {1, "order.paid"},
+                          [INTEREST_MIXED] = {2, "user.new\0order.sent"},
+                          [INTEREST_BLAST] = {1, "blast"}};
+    sub->event_types = lists[interest].event_types;
+    sub->event_types_n = lists[interest].n;
 }
 
-static void set_types(struct subscription *sub, enum memory_interest interest) {
-    static const char *const lists[INTERESTS][2] = {[INTEREST_ORDERS] = {"order.*"},
-                                                    [INTEREST_PAID] = {"order.paid"},
-                                                    [INTEREST_MIXED] = {"user.new", "order.sent"},
-                                                    [INTEREST_BLAST] = {"blast"}};
-    if (!lists[interest][0])
-        return;
-    CHECK((sub->event_types = calloc(2, sizeof *sub->event_types)) != NULL);
-    for (int i = 0; i < 2 && lists[interest][i]; i++)
-        sub->event_types[sub->event_types_n++] = text(lists[interest][i]);
+static struct policy *policy(const struct policy *row) {
+    struct policy *p = policy_new();
+    CHECK(p != NULL);
+    *p = *row;
+    atomic_init(&p->refs, 1);
+    const struct retry_policy *r = &row->retry;
+    if (r->schedule_seconds) {
+        size_t bytes = r->schedule_n * sizeof *r->schedule_seconds;
+        CHECK((p->retry.schedule_seconds = malloc(bytes)) != NULL);
+        memcpy(p->retry.schedule_seconds, r->schedule_seconds, bytes);
+    }
+    return p;
 }
 
 static struct subscription *snapshot(const struct memory_subscription *row) {
@@ -59,23 +67,16 @@ static struct subscription *snapshot(const struct memory_subscription *row) {
     sub->tier = memory_store_tenant(row->tenant_no)->tier;
     sub->status = row->status;
     sub->ordering = row->ordering;
-    sub->policy = row->policy;
     sub->resumed_at = row->resumed_at;
     sub->failing_since = row->failing_since;
     sub->raised_since = row->raised_since;
     sub->jobs_settled = row->jobs_settled;
     sub->relane = row->relane;
-    sub->url = text("https://example.com/");
-    const struct retry_policy *r = &row->policy.retry;
-    if (r->schedule_seconds) {
-        size_t bytes = r->schedule_n * sizeof *r->schedule_seconds;
-        CHECK((sub->policy.retry.schedule_seconds = malloc(bytes)) != NULL);
-        memcpy(sub->policy.retry.schedule_seconds, r->schedule_seconds, bytes);
-    }
+    sub->url = "https://example.com/";
+    sub->policy = policy(&row->policy);
     set_types(sub, row->interest);
     return sub;
 }
-
 void process_apply(uint32_t no) {
     struct subscription *sub = snapshot(memory_store_subscription(no));
     CHECK(fanout_put(the_process->fanout, sub) == 0 && dispatch_configure(the_process->dispatch, sub) == 0);

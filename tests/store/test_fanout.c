@@ -29,7 +29,7 @@ static struct subscription *subscribe(struct world *w, uint32_t no, const char *
     _cleanup_buf_ struct buf text = {0};
     buf_addf(&text, "{\"url\":\"https://example.com/\",\"filter\":%s}", filter ? filter : "null");
     json_t *doc = json_loads(text.p, 0, NULL);
-    struct subscription *s = subscription_from_doc(doc);
+    struct subscription *s = subscription_from_doc(doc, SLICE_NONE);
     json_decref(doc);
     assert_non_null(s);
     s->no = no;

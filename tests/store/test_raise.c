@@ -38,7 +38,7 @@ static void put_in_force(struct stage *g, uint32_t no, const char *type, enum su
     assert_non_null(doc);
     if (type)
         assert_int_equal(json_array_append_new(json_object_get(doc, "event_types"), json_string(type)), 0);
-    struct subscription *s = subscription_from_doc(doc);
+    struct subscription *s = subscription_from_doc(doc, SLICE_LIT("acme"));
     json_decref(doc);
     assert_non_null(s);
     s->no = no;
@@ -46,7 +46,6 @@ static void put_in_force(struct stage *g, uint32_t no, const char *type, enum su
     s->id = next_id(g->f, g->f->now);
     s->status = status;
     s->jobs_settled = jobs_settled;
-    snprintf(s->tenant_id, sizeof s->tenant_id, "acme");
     assert_int_equal(fanout_put(g->fanout, s), 0);
     subscription_unref(s);
 }

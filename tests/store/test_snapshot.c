@@ -91,20 +91,23 @@ static void test_snapshots(void **state) {
     uint32_t gone = insert_whole(f, bulk, &ignored);
     assert_int_equal(store_delete_subscription(f->store, gone, f->now), 0);
     struct subscription *s = NULL;
-    assert_int_equal(snapshot_load(f->store, gone, f->now, false, &s), -ENOENT);
-    assert_int_equal(snapshot_load(f->store, gone + 1000, f->now, false, &s), -ENOENT);
+    struct policy_memo memo = {0};
+    assert_int_equal(snapshot_load(f->store, gone, f->now, false, &memo, &s), -ENOENT);
+    assert_int_equal(snapshot_load(f->store, gone + 1000, f->now, false, &memo, &s), -ENOENT);
     assert_null(s);
     for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(snapshot_load(f->store, all[i].no, f->now, false, &s), 0);
+        assert_int_equal(snapshot_load(f->store, all[i].no, f->now, false, &memo, &s), 0);
         check_snapshot(s, &all[i]);
         assert_int_equal(s->no, all[i].no);
         assert_int_equal(s->tier, i == 1 ? TIER_STANDARD : TIER_BULK);
         assert_true(s->resumed_at == f->now + 3);
+        assert_ptr_equal(s->policy, memo.policy); /* they all have the same */
         subscription_unref(s);
     }
-    assert_int_equal(snapshot_load(f->store, all[1].no, f->now, true, &s), 0);
+    assert_int_equal(snapshot_load(f->store, all[1].no, f->now, true, &memo, &s), 0);
     assert_true(s->allow_http);
     subscription_unref(s);
+    policy_memo_clear(&memo);
     commit(f);
     assert_int_equal(snapshot_each(f->reader, f->now, false, see_snapshot, all), 0);
     for (size_t i = 0; i < 3; i++)
@@ -119,10 +122,12 @@ static void test_the_operators_own(void **state) {
     begin(f);
     all[0].no = insert_whole(f, TENANT_OPERATOR, &all[0].id);
     struct subscription *s = NULL;
-    assert_int_equal(snapshot_load(f->store, all[0].no, f->now, true, &s), 0);
+    struct policy_memo memo = {0};
+    assert_int_equal(snapshot_load(f->store, all[0].no, f->now, true, &memo, &s), 0);
     check_snapshot(s, &all[0]);
     assert_int_equal(s->tier, TIER_STANDARD);
     subscription_unref(s);
+    policy_memo_clear(&memo);
     commit(f);
     assert_int_equal(snapshot_each(f->reader, f->now, true, see_snapshot, all), 0);
     assert_int_equal(all[0].seen, 1);

@@ -220,10 +220,10 @@ static void test_lengths_of_schedules(void **state) {
             continue;
         }
         json_t *doc = parse(policy.p);
-        _cleanup_subscription_ struct subscription *s = subscription_from_doc(doc);
+        _cleanup_subscription_ struct subscription *s = subscription_from_doc(doc, SLICE_NONE);
         json_decref(doc);
-        assert_int_equal(s->policy.retry.schedule_n, n);
-        assert_int_equal(s->policy.retry.schedule_seconds[n - 1], n - 1);
+        assert_int_equal(s->policy->retry.schedule_n, n);
+        assert_int_equal(s->policy->retry.schedule_seconds[n - 1], n - 1);
     }
 }
 

@@ -25,7 +25,7 @@ static struct subscription *snapshot(const char *text) {
     json_t *doc = subscription_parse(given, &errors);
     if (!doc)
         fail_msg("%s: %s", errors.at[0].field, errors.at[0].message);
-    struct subscription *s = subscription_from_doc(doc);
+    struct subscription *s = subscription_from_doc(doc, SLICE_NONE);
     assert_non_null(s);
     json_decref(given);
     json_decref(doc);
@@ -45,18 +45,18 @@ static void test_defaults(void **state) {
     assert_int_equal(s->event_types_n, 0);
     assert_null(s->headers);
     assert_int_equal(s->keys_n, 0);
-    assert_int_equal(s->policy.timeout_ms, defaults.timeout_ms);
-    assert_int_equal(s->policy.max_in_flight, defaults.max_in_flight);
-    assert_int_equal(s->policy.rate_per_second, 0);
-    assert_null(s->policy.retry.schedule_seconds);
-    assert_int_equal(s->policy.retry.initial_seconds, defaults.retry.initial_seconds);
-    assert_true(s->policy.retry.multiplier == defaults.retry.multiplier);
-    assert_int_equal(s->policy.retry.max_seconds, defaults.retry.max_seconds);
-    assert_true(s->policy.retry.jitter == defaults.retry.jitter);
-    assert_int_equal(s->policy.max_attempts, defaults.max_attempts);
-    assert_int_equal(s->policy.window_seconds, defaults.window_seconds);
-    assert_int_equal(s->policy.disable_after_seconds, defaults.disable_after_seconds);
-    assert_int_equal(s->policy.retry_on_n + s->policy.no_retry_on_n, 0);
+    assert_int_equal(s->policy->timeout_ms, defaults.timeout_ms);
+    assert_int_equal(s->policy->max_in_flight, defaults.max_in_flight);
+    assert_int_equal(s->policy->rate_per_second, 0);
+    assert_null(s->policy->retry.schedule_seconds);
+    assert_int_equal(s->policy->retry.initial_seconds, defaults.retry.initial_seconds);
+    assert_true(s->policy->retry.multiplier == defaults.retry.multiplier);
+    assert_int_equal(s->policy->retry.max_seconds, defaults.retry.max_seconds);
+    assert_true(s->policy->retry.jitter == defaults.retry.jitter);
+    assert_int_equal(s->policy->max_attempts, defaults.max_attempts);
+    assert_int_equal(s->policy->window_seconds, defaults.window_seconds);
+    assert_int_equal(s->policy->disable_after_seconds, defaults.disable_after_seconds);
+    assert_int_equal(s->policy->retry_on_n + s->policy->no_retry_on_n, 0);
 }
 
 static void test_everything_set(void **state) {
@@ -71,14 +71,14 @@ static void test_everything_set(void **state) {
         "\"disable_after_seconds\":9}}");
     assert_string_equal(s->url, "http://127.0.0.1:9/h?a=1");
     assert_int_equal(s->event_types_n, 2);
-    assert_string_equal(s->event_types[0], "a.b");
-    assert_string_equal(s->event_types[1], "c.*");
+    assert_string_equal(s->event_types, "a.b");
+    assert_string_equal(event_type_after(s->event_types), "c.*");
     assert_int_equal(s->status, SUBSCRIPTION_PAUSED);
     assert_int_equal(s->ordering, ORDERING_STRICT);
     assert_int_equal(s->format, FORMAT_CLOUDEVENTS);
     assert_true(s->receipts);
     assert_string_equal(s->headers, "X-A: 1 2\r\nauthorization: Bearer é\r\nx-empty: \r\n");
-    const struct policy *p = &s->policy;
+    const struct policy *p = s->policy;
     assert_int_equal(p->timeout_ms, 100);
     assert_int_equal(p->max_in_flight, 7);
     assert_int_equal(p->rate_per_second, 5);
@@ -102,7 +102,7 @@ static void test_exponential_retry(void **state) {
     _cleanup_subscription_ struct subscription *s =
         snapshot("{\"url\":\"https://example.com/hook\",\"policy\":{\"retry\":{\"initial_seconds\":1,"
                  "\"multiplier\":1.5,\"max_seconds\":60,\"jitter\":1}}}");
-    const struct retry_policy *r = &s->policy.retry;
+    const struct retry_policy *r = &s->policy->retry;
     assert_null(r->schedule_seconds);
     assert_int_equal(r->initial_seconds, 1);
     assert_true(r->multiplier == 1.5);
@@ -115,20 +115,20 @@ static void test_a_document_with_gaps(void **state) {
     (void)state;
     json_t *doc =
         json_loads("{\"url\":\"https://example.com/hook\",\"later\":1,\"format\":\"hologram\"}", 0, NULL);
-    _cleanup_subscription_ struct subscription *s = subscription_from_doc(doc);
+    _cleanup_subscription_ struct subscription *s = subscription_from_doc(doc, SLICE_NONE);
     json_decref(doc);
     assert_string_equal(s->url, URL);
     assert_int_equal(s->format, FORMAT_ENVELOPE);
-    assert_int_equal(s->policy.timeout_ms, POLICY_TIMEOUT_MS_DEFAULT);
+    assert_int_equal(s->policy->timeout_ms, POLICY_TIMEOUT_MS_DEFAULT);
     doc = json_object();
-    _cleanup_subscription_ struct subscription *empty = subscription_from_doc(doc);
+    _cleanup_subscription_ struct subscription *empty = subscription_from_doc(doc, SLICE_NONE);
     json_decref(doc);
     assert_string_equal(empty->url, "");
 }
 
 static int read_text(const char *text, struct policy_memo *memo, struct subscription **ret) {
     *ret = NULL;
-    return subscription_from_text(slice_of(text), memo, ret);
+    return subscription_from_text(slice_of(text), SLICE_LIT("acme"), memo, ret);
 }
 
 static void test_text(void **state) {
@@ -145,7 +145,7 @@ static void test_text(void **state) {
         "{\"filter\":{\"a\":[1]}}",
         "{\"filter\":[}",
     };
-    struct policy_memo memo = {.known = false};
+    struct policy_memo memo = {0};
     struct subscription *s;
     for (size_t i = 0; i < COUNT(damaged); i++)
         if (read_text(damaged[i], &memo, &s) != -EINVAL)
@@ -158,15 +158,16 @@ static void test_text(void **state) {
     assert_string_equal(s->url, "https://x\xc3\xa9");
     assert_int_equal(s->status, SUBSCRIPTION_PAUSED);
     assert_int_equal(s->event_types_n, 2);
-    assert_string_equal(s->event_types[1], "b.*");
+    assert_string_equal(event_type_after(s->event_types), "b.*");
+    assert_string_equal(s->tenant_id, "acme");
     assert_string_equal(s->headers, "x-a: \"1\r\nx-b: \r\n");
     assert_true(s->receipts);
-    assert_int_equal(s->policy.max_attempts, POLICY_MAX_ATTEMPTS_DEFAULT);
+    assert_int_equal(s->policy->max_attempts, POLICY_MAX_ATTEMPTS_DEFAULT);
     subscription_unref(s);
     policy_memo_clear(&memo);
 }
 
-/* Equal policies are read once, and each subscription has lists of its own. */
+/* Equal policies that follow one another are read and held once. */
 static void test_policy_memo(void **state) {
     (void)state;
     static const char *const texts[] = {
@@ -177,13 +178,13 @@ static void test_policy_memo(void **state) {
         "{\"policy\":{\"retry\":{\"schedule_seconds\":[1,2]},\"retry_on\":[404],\"no_retry_on\":[500,501]}}",
         "{}",
     };
-    struct policy_memo memo = {.known = false};
+    struct policy_memo memo = {0};
     struct subscription *s[COUNT(texts)];
     for (size_t i = 0; i < COUNT(texts); i++)
         assert_int_equal(read_text(texts[i], &memo, &s[i]), 0);
     policy_memo_clear(&memo);
     for (size_t i = 0; i < COUNT(texts); i++) {
-        const struct policy *p = &s[i]->policy;
+        const struct policy *p = s[i]->policy;
         bool listed = i < 2 || i == 3;
         assert_int_equal(p->retry.schedule_n, listed ? 2 : 0);
         assert_int_equal(p->retry_on_n + p->no_retry_on_n, listed ? 3 : 0);
@@ -192,7 +193,9 @@ static void test_policy_memo(void **state) {
             assert_true(p->retry.schedule_seconds[1] == 2 && p->retry_on[0] == 404 &&
                         p->no_retry_on[1] == 501);
     }
-    assert_ptr_not_equal(s[0]->policy.retry_on, s[1]->policy.retry_on);
+    assert_ptr_equal(s[0]->policy, s[1]->policy);
+    assert_ptr_not_equal(s[0]->policy, s[2]->policy);
+    assert_ptr_not_equal(s[0]->policy, s[3]->policy);
     for (size_t i = 0; i < COUNT(texts); i++)
         subscription_unref(s[i]);
 }

@@ -39,8 +39,9 @@ static struct subscription *make(uint32_t no, uint32_t tenant_no, enum tenant_ti
     s->no = no;
     s->tenant_no = tenant_no;
     s->tier = tier;
-    policy_init(&s->policy);
-    s->policy.max_in_flight = cap;
+    s->policy = policy_new();
+    assert_non_null(s->policy);
+    s->policy->max_in_flight = cap;
     return s;
 }
 
@@ -422,8 +423,8 @@ static void test_rate_limit(void **state) {
     struct fixture f;
     begin(&f, 100);
     struct subscription *s = make(1, 1, TIER_STANDARD, 50);
-    s->policy.rate_per_second = 10;
-    s->policy.rate_burst = 2;
+    s->policy->rate_per_second = 10;
+    s->policy->rate_burst = 2;
     put(&f, s, NOW);
     lanes_due(f.ls, 1, NOW, NOW);
     assert_int_equal(run(&f, NOW, 100), 2);
@@ -518,7 +519,7 @@ static struct lane_news finish_quietly(struct fixture *f, uint32_t no, enum outc
 
 static struct subscription *make_with_health(int64_t failing_since, int64_t raised_since) {
     struct subscription *s = make(1, 1, TIER_STANDARD, 20);
-    s->policy.disable_after_seconds = 3600;
+    s->policy->disable_after_seconds = 3600;
     s->failing_since = failing_since;
     s->raised_since = raised_since;
     return s;
