@@ -23,6 +23,8 @@ void route_readyz(struct request *r) {
 }
 
 void route_metrics(struct request *r) {
+    metrics_gauge_set(r->o->metrics, METRIC_STORE_QUEUE_PERMILLE,
+                      (int64_t)(writer_load(r->o->writer) * 1000));
     metrics_render(r->o->metrics, request_write(r, 200));
     r->content_type = "text/plain; version=0.0.4; charset=utf-8";
 }

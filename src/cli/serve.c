@@ -174,7 +174,11 @@ static int into_index(void *arg, struct subscription *sub) {
 static int load_memory(struct server *s, int64_t now) {
     if (!(s->metrics = metrics_new()))
         return -ENOMEM;
-    int r = directory_new(&s->directory);
+    int r = s->c->metrics_per_subscription
+                ? metrics_keep_subscriptions(s->metrics, (unsigned)s->c->metrics_per_subscription)
+                : 0;
+    if (r == 0)
+        r = directory_new(&s->directory);
     if (r == 0)
         r = directory_load(s->directory, s->reader);
     if (r == 0)

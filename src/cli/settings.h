@@ -86,6 +86,9 @@
     X(FORMAT, log_json, "log-format", "text", 0, 0, "FORMAT",                                                \
       "form of the log on stderr: text or json (a JSON object a line)",                                      \
       "json where a program collects the log")                                                               \
+    X(NUMBER, metrics_per_subscription, "metrics-per-subscription", "0", 0, 100000, "N",                     \
+      "subscriptions of which /metrics counts attempts apart, the first N that are seen; 0: none",           \
+      "error rates by subscription in Prometheus; each makes two series there")                              \
     X(TEXT, user, "user", NULL, 0, 0, "NAME",                                                                \
       "the user to become once the listeners are open, when started as root",                                \
       "listen on a port below 1024 without a server that is root")                                           \

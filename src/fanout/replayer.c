@@ -280,8 +280,7 @@ static int run_step(struct writer_job *writer_job, struct store *s) {
 
 static void announce(struct replayer *r) {
     const struct step *step = &r->step;
-    metrics_gauge_add(r->o.metrics, METRIC_DELIVERIES_PENDING,
-                      (int64_t)step->started - (int64_t)step->moved_n);
+    metrics_gauge_add(r->o.metrics, METRIC_DELIVERIES_PENDING, (int64_t)step->started);
     for (size_t i = 0; i < step->moved_n; i++)
         metrics_delivery_closed(r->o.metrics, DELIVERY_DLQ, REASON_REPLAY_CANCELLED);
     if (step->notices_n && dispatch_notify(r->o.dispatch, step->notices, step->notices_n) < 0)

@@ -147,7 +147,6 @@ static uint32_t next_closing(const struct delivery_loop *d) {
 
 static void closing_progressed(struct delivery_loop *d, uint32_t no, unsigned closed) {
     struct removal *r = find_removal(d, no);
-    metrics_gauge_add(d->o.metrics, METRIC_DELIVERIES_PENDING, -(int64_t)closed);
     for (unsigned i = 0; i < closed; i++)
         metrics_delivery_closed(d->o.metrics, DELIVERY_DLQ, REASON_SUBSCRIPTION_DELETED);
     if (closed < TURN_CLOSE_A_STEP && r) {
@@ -200,6 +199,7 @@ static void attempt_ended(struct attempt *a) {
     o.retry_due_at = a->settlement.to == DELIVERY_RETRY ? a->settlement.due_at : 0;
     if (!a->not_sent) {
         metrics_attempt(d->o.metrics, o.class);
+        metrics_subscription_attempt(d->o.metrics, a->subscription, o.class);
         metrics_observe(d->o.metrics, METRIC_ATTEMPT_DURATION, (double)a->request.latency_us / 1e6);
     }
     struct lane_news news = lanes_ended(d->lanes, &o, now, &d->rng);
@@ -239,7 +239,6 @@ static void settled(struct delivery_loop *d, struct attempt *a, const struct set
         log_warn("a settle came after its lease was lost and was refused", log_str("delivery", id),
                  log_int("attempt", s->number));
     } else if (s->to != DELIVERY_RETRY) {
-        metrics_gauge_add(d->o.metrics, METRIC_DELIVERIES_PENDING, -1);
         metrics_delivery_closed(d->o.metrics, s->to, s->reason);
         metrics_observe(d->o.metrics, METRIC_ATTEMPTS_PER_DELIVERY, s->number);
     }
@@ -286,7 +285,6 @@ static void turn_succeeded(struct delivery_loop *d, int64_t now) {
     for (size_t i = 0; i < t->claims_n; i++)
         if (lanes_claimed(d->lanes, &t->claims[i], false, now))
             sending_stopped(d, t->claims[i].subscription_no);
-    metrics_gauge_add(d->o.metrics, METRIC_DELIVERIES_PENDING, -(int64_t)t->expired_n);
     for (size_t i = 0; i < t->expired_n; i++)
         metrics_delivery_closed(d->o.metrics, DELIVERY_DLQ, REASON_WINDOW_EXPIRED);
     expire_on(d, t->expiries_done, now);

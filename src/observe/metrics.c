@@ -1,5 +1,7 @@
 #include "observe/metrics.h"
 
+#include "observe/subscription_series.h"
+
 #include <stdalign.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -34,6 +36,7 @@ struct metrics {
     atomic_int_fast64_t in_flight[TIERS];
     atomic_int_fast64_t throttled[LANE_WAITS];
     struct http_series http[HTTP_SERIES_MAX];
+    struct subscription_series *subscriptions; /* NULL: not asked for */
 };
 
 static const struct {
@@ -57,6 +60,11 @@ static const struct {
                                       "How overdue the longest-waiting sendable delivery is.", 1000},
     [METRIC_DLQ_SIZE] = {"posthorn_dlq_size", "Deliveries in the dead-letter queue.", 1},
     [METRIC_BREAKER_OPEN] = {"posthorn_breaker_open", "Subscriptions whose circuit breaker is open.", 1},
+    [METRIC_STORE_QUEUE_PERMILLE] =
+        {"posthorn_store_queue_ratio",
+         "How full the queue of requests that wait for the disk is; at 1 publishing "
+         "is refused.",
+         1000},
 };
 
 static const struct {
@@ -103,7 +111,14 @@ struct metrics *metrics_new(void) {
 }
 
 void metrics_free(struct metrics *m) {
+    if (m)
+        subscription_series_free(m->subscriptions);
     free(m);
+}
+
+int metrics_keep_subscriptions(struct metrics *m, unsigned max) {
+    CHECK(!m->subscriptions);
+    return subscription_series_new(max, &m->subscriptions);
 }
 
 static void add(atomic_uint_fast64_t *to, uint64_t n) {
@@ -174,8 +189,14 @@ void metrics_attempt(struct metrics *m, enum outcome_class class) {
     add(&m->attempts[class], 1);
 }
 
+void metrics_subscription_attempt(struct metrics *m, const struct subscription *s, enum outcome_class class) {
+    if (m->subscriptions)
+        subscription_series_count(m->subscriptions, s->no, s->id, s->tenant_id, class == OUTCOME_SUCCESS);
+}
+
 void metrics_delivery_closed(struct metrics *m, enum delivery_state to, enum delivery_reason why) {
     CHECK(!delivery_is_open(to) && why < DELIVERY_REASONS);
+    metrics_gauge_add(m, METRIC_DELIVERIES_PENDING, -1);
     add(&m->closed[to == DELIVERY_DLQ], 1);
     if (to == DELIVERY_DLQ) {
         add(&m->dlq[why], 1);
@@ -289,9 +310,13 @@ static void render_http(struct metrics *m, struct buf *out) {
 }
 
 void metrics_render(struct metrics *m, struct buf *out) {
+    head(out, "posthorn_build_info", "gauge", "The running version; always 1.");
+    buf_add_str(out, "posthorn_build_info{version=\"" POSTHORN_VERSION "\"} 1\n");
     render_plain(m, out);
     render_labelled(m, out);
     for (int h = 0; h < METRIC_HISTOGRAMS; h++)
         render_histogram(m, (enum metric_histogram)h, out);
     render_http(m, out);
+    if (m->subscriptions)
+        subscription_series_render(m->subscriptions, out);
 }

@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "core/delivery.h"
 #include "core/retry.h"
+#include "core/subscription.h"
 #include "core/tenant.h"
 
 struct metrics;
@@ -23,6 +24,8 @@ enum metric_gauge {
     METRIC_DELIVERY_QUEUE_LAG_MS, /* metrics_queue_lag, the greatest; rendered in seconds */
     METRIC_DLQ_SIZE,
     METRIC_BREAKER_OPEN,
+    METRIC_STORE_QUEUE_PERMILLE, /* how full the queue of requests that wait for the disk is; shown as a ratio
+                                  */
     METRIC_GAUGES,
 };
 
@@ -49,6 +52,8 @@ const char *lane_wait_name(enum lane_wait w); /* "rate_limit" …; NULL for none
 
 struct metrics *metrics_new(void); /* NULL when memory is out */
 void metrics_free(struct metrics *m);
+/* Series of each subscription too, for up to `max` of them; call it before anybody counts. -ENOMEM. */
+int metrics_keep_subscriptions(struct metrics *m, unsigned max) MUST_USE;
 
 void metrics_count(struct metrics *m, enum metric_counter c, uint64_t n);
 void metrics_gauge_set(struct metrics *m, enum metric_gauge g, int64_t v);
@@ -56,8 +61,10 @@ void metrics_gauge_add(struct metrics *m, enum metric_gauge g, int64_t delta);
 void metrics_observe(struct metrics *m, enum metric_histogram h, double v);
 
 void metrics_attempt(struct metrics *m, enum outcome_class class); /* posthorn_attempts_total{class} */
-void metrics_delivery_closed(struct metrics *m, enum delivery_state to,
-                             enum delivery_reason why); /* deliveries_total{outcome}, dlq_total{reason} */
+/* The same by subscription, when metrics_keep_subscriptions was called. */
+void metrics_subscription_attempt(struct metrics *m, const struct subscription *s, enum outcome_class class);
+/* An open delivery has closed: deliveries_pending, deliveries_total{outcome}, dlq_total{reason}, dlq_size. */
+void metrics_delivery_closed(struct metrics *m, enum delivery_state to, enum delivery_reason why);
 /* How overdue the longest-waiting delivery is that a delivery loop could send. */
 enum { METRIC_LOOPS_MAX = 64 };
 void metrics_queue_lag(struct metrics *m, unsigned loop, int64_t lag_ms);

@@ -72,6 +72,11 @@ int reaper_run(struct reaper *r, struct store *s, int64_t before, int64_t now, b
     return 0;
 }
 
+static void count_closed(struct reaper *r, const struct settlement *s) {
+    metrics_delivery_closed(r->o.metrics, s->to, s->reason);
+    metrics_observe(r->o.metrics, METRIC_ATTEMPTS_PER_DELIVERY, s->number);
+}
+
 void reaper_announce(struct reaper *r) {
     if (!r->n)
         return;
@@ -80,10 +85,10 @@ void reaper_announce(struct reaper *r) {
              log_int("deliveries", (int64_t)r->n));
     for (size_t i = 0; i < r->n; i++) {
         const struct settlement *s = &r->settled[i];
-        if (s->to == DELIVERY_RETRY)
+        if (!s->stale && s->to == DELIVERY_RETRY)
             r->o.due(r->o.arg, s->subscription_no, s->due_at);
-        else
-            metrics_delivery_closed(r->o.metrics, s->to, s->reason);
+        else if (!s->stale)
+            count_closed(r, s);
         if (s->released_due_at)
             r->o.due(r->o.arg, s->subscription_no, s->released_due_at);
     }
@@ -95,5 +100,8 @@ void reaper_forget(struct reaper *r) {
         log_warn("attempts were cut off by the last stop: their outcome is unknown, they are sent again",
                  log_int("deliveries", (int64_t)r->n));
     metrics_count(r->o.metrics, METRIC_LEASES_EXPIRED, r->n);
+    for (size_t i = 0; i < r->n; i++)
+        if (!r->settled[i].stale && r->settled[i].to != DELIVERY_RETRY)
+            count_closed(r, &r->settled[i]);
     r->n = 0;
 }

@@ -31,10 +31,12 @@ static const char *const names[] = {
     "posthorn_store_batch_size",
     "posthorn_leases_expired_total",
     "posthorn_http_requests_total",
+    "posthorn_store_queue_ratio",
+    "posthorn_build_info",
 };
 
 static void assert_line(const struct buf *out, const char *line) {
-    char whole[256];
+    char whole[512];
     snprintf(whole, sizeof whole, "\n%s\n", line);
     if (!strstr(out->p, whole))
         fail_msg("there is no line %s in\n%s", line, out->p);
@@ -128,6 +130,7 @@ static void test_closed_deliveries(void **state) {
     (void)state;
     _cleanup_buf_ struct buf out = {0};
     struct metrics *m = metrics_new();
+    metrics_gauge_set(m, METRIC_DELIVERIES_PENDING, 5);
     metrics_delivery_closed(m, DELIVERY_DELIVERED, REASON_NONE);
     metrics_delivery_closed(m, DELIVERY_DLQ, REASON_GONE);
     metrics_delivery_closed(m, DELIVERY_DLQ, REASON_GONE);
@@ -135,6 +138,43 @@ static void test_closed_deliveries(void **state) {
     assert_line(&out, "posthorn_deliveries_total{outcome=\"delivered\"} 1");
     assert_line(&out, "posthorn_deliveries_total{outcome=\"dlq\"} 2");
     assert_line(&out, "posthorn_dlq_total{reason=\"gone\"} 2");
+    assert_line(&out, "posthorn_dlq_size 2");
+    assert_line(&out, "posthorn_deliveries_pending 2");
+    metrics_free(m);
+}
+
+static void test_series_of_subscriptions_are_bounded(void **state) {
+    (void)state;
+    _cleanup_buf_ struct buf out = {0};
+    struct metrics *m = metrics_new();
+    struct subscription s = {.tenant_id = "acme"};
+    char id[ID_TEXT_SIZE], line[256];
+    s.no = 7;
+    metrics_subscription_attempt(m, &s, OUTCOME_SUCCESS); /* nobody asked for it */
+    render(m, &out);
+    assert_null(strstr(out.p, "posthorn_subscription_attempts_total"));
+    assert_int_equal(metrics_keep_subscriptions(m, 2), 0);
+    for (uint32_t no = 1; no <= 100; no++) {
+        s.no = no;
+        s.id = (struct id){.key = no, .tail = no};
+        metrics_subscription_attempt(m, &s, OUTCOME_SUCCESS);
+        metrics_subscription_attempt(m, &s, OUTCOME_TRANSIENT);
+        metrics_subscription_attempt(m, &s, OUTCOME_GONE);
+    }
+    render(m, &out);
+    for (uint32_t no = 1; no <= 3; no++) {
+        id_format(ID_SUBSCRIPTION, (struct id){.key = no, .tail = no}, id);
+        snprintf(
+            line, sizeof line,
+            "posthorn_subscription_attempts_total{tenant=\"acme\",subscription=\"%s\",outcome=\"failure\"} 2",
+            id);
+        if (no <= 2)
+            assert_line(&out, line);
+        else
+            assert_null(strstr(out.p, id));
+    }
+    assert_line(&out, "posthorn_subscription_attempts_total{tenant=\"\",subscription=\"other\",outcome="
+                      "\"success\"} 98");
     metrics_free(m);
 }
 
@@ -224,6 +264,7 @@ int main(void) {
         cmocka_unit_test(test_counters_and_gauges),
         cmocka_unit_test(test_queue_lag),
         cmocka_unit_test(test_closed_deliveries),
+        cmocka_unit_test(test_series_of_subscriptions_are_bounded),
         cmocka_unit_test(test_histogram_is_cumulative),
         cmocka_unit_test(test_http_by_route_and_code),
         cmocka_unit_test(test_no_count_is_lost_between_threads),
