@@ -2,6 +2,12 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { closedPort } from './receiver.mjs';
+import { temporaryFolder } from './server.mjs';
+import { waitFor } from './wait.mjs';
 
 /** Runs promtool to its end, with `input` on its standard input; answers {code, output}. */
 export async function promtool(args, input = '') {
@@ -26,4 +32,68 @@ export async function scrape(server) {
   const text = await response.text();
   if (response.status !== 200) throw new Error(`/metrics answered ${response.status}: ${text}`);
   return { text, type: response.headers.get('content-type'), samples: samplesOf(text) };
+}
+
+const READY_LIMIT_MS = 30_000;
+
+/**
+ * Debian's Prometheus on a port of its own and a folder that is removed, scraping `target` (host:port) as the job
+ * posthorn, several times a second; `rules` is the text of its rule file.
+ */
+export class Prometheus {
+  static async start(target, rules) {
+    const prometheus = new Prometheus();
+    try {
+      await prometheus.#start(target, rules);
+    } catch (error) {
+      await prometheus.remove();
+      throw error;
+    }
+    return prometheus;
+  }
+
+  async #start(target, rules) {
+    this.folder = await temporaryFolder();
+    await writeFile(join(this.folder, 'rules.yml'), rules);
+    await writeFile(join(this.folder, 'prometheus.yml'), [
+      'global: {scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 250ms}',
+      'rule_files: [rules.yml]',
+      'scrape_configs:',
+      `  - {job_name: posthorn, static_configs: [{targets: ['${target}']}]}`,
+    ].join('\n'));
+    this.url = `http://127.0.0.1:${await closedPort()}`;
+    this.child = spawn('prometheus', [
+      `--config.file=${join(this.folder, 'prometheus.yml')}`, `--storage.tsdb.path=${join(this.folder, 'data')}`,
+      `--web.listen-address=${this.url.slice('http://'.length)}`, '--log.level=warn',
+    ], { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.exited = once(this.child, 'close');
+    this.log = '';
+    this.child.stderr.setEncoding('utf8').on('data', (text) => (this.log += text));
+    await waitFor(async () => {
+      if (this.child.exitCode !== null) throw new Error(`Prometheus ended: ${this.log}`);
+      return (await fetch(`${this.url}/-/ready`).catch(() => null))?.ok;
+    }, { limit: READY_LIMIT_MS, what: () => `Prometheus to be ready: ${this.log}` });
+  }
+
+  /** The vector that a query gives now; an error when the query is none. */
+  async query(expr) {
+    const response = await fetch(`${this.url}/api/v1/query?${new URLSearchParams({ query: expr })}`);
+    const answer = await response.json();
+    if (answer.status !== 'success') throw new Error(`${expr}: ${answer.error}`);
+    return answer.data.result;
+  }
+
+  /** The names of the alerts that fire now. */
+  async firing() {
+    const { data } = await (await fetch(`${this.url}/api/v1/alerts`)).json();
+    return data.alerts.filter(({ state }) => state === 'firing').map(({ labels }) => labels.alertname);
+  }
+
+  async remove() {
+    if (this.child) {
+      this.child.kill('SIGKILL');
+      await this.exited;
+    }
+    if (this.folder) await rm(this.folder, { recursive: true, force: true });
+  }
 }
