@@ -346,7 +346,7 @@ static json_t *patch_detail(json_t *patch) {
 /* One that is enabled again may ask for what it lost. */
 static int recover(struct request *r, struct store *s, const struct subscription_record *record,
                    const json_t *doc) {
-    _cleanup_subscription_ struct subscription *snapshot = subscription_from_doc(doc);
+    _cleanup_subscription_ struct subscription *snapshot = subscription_from_doc(doc, SLICE_NONE);
     if (!snapshot)
         return -ENOMEM;
     snapshot->no = record->no;
