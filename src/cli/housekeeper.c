@@ -14,9 +14,11 @@ enum {
     REAP_EVERY_MS = 1000,
     LEASE_GRACE_MS = 1000, /* the settle of an attempt that ended in time may still wait for its commit */
     RETAIN_EVERY_MS = 60000,
-    RETAIN_STEP_PAUSE_MS = 20, /* between steps the writer serves others */
-    LOG_EVERY_MS = 5000,       /* how far the log by subscription is behind */
-    LOG_AGE_MS = 1000,         /* of an event that is taken into it: by then its own transaction has ended */
+    RETAIN_PAUSES = 3, /* between steps the writer serves others, so many times as long as the step took */
+    RETAIN_PAUSE_MS_MIN = 2,
+    LOG_EVERY_MS = 5000,    /* how far the log by subscription is behind */
+    LOG_STEP_PAUSE_MS = 20, /* between steps the writer serves others */
+    LOG_AGE_MS = 1000,      /* of an event that is taken into it: by then its own transaction has ended */
     LOG_DELIVERIES_A_STEP = 4000, /* the writer serves nobody meanwhile: some 10 ms */
     REPLAY_EVERY_MS = 100,        /* for those that wait for their pace */
     COUNT_EVERY_MS = 15000,       /* gauges that drift (replays, retention, order) are set right */
@@ -33,6 +35,7 @@ struct housekeeper {
     bool reaping, retaining, logging;
     bool reap_more, retain_more, log_more;
     struct retention_sweep sweep;
+    int64_t retain_step_us; /* what the last step took of the writer's time */
 };
 
 void housekeeper_block_signals(void) {
@@ -108,7 +111,10 @@ static void reaper_returned(struct loop_message *m) {
 
 static int run_retention(struct writer_job *job, struct store *s) {
     struct housekeeper *h = (struct housekeeper *)((char *)job - offsetof(struct housekeeper, retain_job));
-    return retention_step(&h->sweep, s, clock_now_ms(), &h->retain_more);
+    int64_t began_us = clock_mono_us();
+    int r = retention_step(&h->sweep, s, clock_now_ms(), &h->retain_more);
+    h->retain_step_us = clock_mono_us() - began_us;
+    return r;
 }
 
 static void retention_done(struct writer_job *job, int result) {
@@ -127,7 +133,8 @@ static void start_retention(struct loop_timer *t) {
 static void retention_returned(struct loop_message *m) {
     struct housekeeper *h = (struct housekeeper *)((char *)m - offsetof(struct housekeeper, retained));
     h->retaining = false;
-    in_ms(h, &h->retain_timer, h->retain_more ? RETAIN_STEP_PAUSE_MS : RETAIN_EVERY_MS);
+    int64_t pause_ms = RETAIN_PAUSE_MS_MIN + RETAIN_PAUSES * h->retain_step_us / 1000;
+    in_ms(h, &h->retain_timer, h->retain_more ? pause_ms : RETAIN_EVERY_MS);
     end_when_idle(h);
 }
 
@@ -154,7 +161,7 @@ static void start_log(struct loop_timer *t) {
 static void log_returned(struct loop_message *m) {
     struct housekeeper *h = (struct housekeeper *)((char *)m - offsetof(struct housekeeper, logged));
     h->logging = false;
-    in_ms(h, &h->log_timer, h->log_more ? RETAIN_STEP_PAUSE_MS : LOG_EVERY_MS);
+    in_ms(h, &h->log_timer, h->log_more ? LOG_STEP_PAUSE_MS : LOG_EVERY_MS);
     end_when_idle(h);
 }
 
