@@ -10,6 +10,10 @@ bool auth_identify(struct request *r, const uint8_t admin_hash[32]);
  */
 bool auth_permit(struct request *r, struct slice tenant_id);
 
+/* What is ambiguous in a request's head, as a sentence; NULL: nothing is. No byte behind such a head can be
+ * trusted. */
+const char *head_fault(struct MHD_Connection *connection, const char *version);
+
 void auth_hash(struct slice key, uint8_t ret[32]);
 
 /* The server's thread for look-ups. */

@@ -263,20 +263,30 @@ static enum MHD_Result answer(struct request *r) {
     return result;
 }
 
-/* A request refused for its head, whose body is small or absent, is read whole, and its connection kept. A
- * large one is answered at once: libmicrohttpd then closes the connection, and a second descriptor of it
- * takes in what the sender still sends, or a reset would keep the answer from it. */
-static enum MHD_Result refuse_early(struct request *r) {
-    bool chunked = request_header_value(r, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL;
-    bool waits = request_header_value(r, MHD_HTTP_HEADER_EXPECT) != NULL;
-    if (announced_body(r) <= BODY_SMALL_MAX && !chunked && !waits)
-        return MHD_YES;
+/* libmicrohttpd closes the connection when a body has not been read; a second descriptor of it takes in what
+ * the sender still sends, or a reset would keep the answer from it. */
+static enum MHD_Result answer_at_once(struct request *r) {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     int fd = info ? fcntl(info->connect_fd, F_DUPFD_CLOEXEC, 0) : -1;
     if (fd >= 0)
         side_linger(r->api->side, fd);
     return answer(r);
+}
+
+/* A request refused for its head, whose body is small or absent, is read whole, and its connection kept. A
+ * large one is answered at once. */
+static enum MHD_Result refuse_early(struct request *r) {
+    bool chunked = request_header_value(r, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL;
+    bool waits = request_header_value(r, MHD_HTTP_HEADER_EXPECT) != NULL;
+    return announced_body(r) <= BODY_SMALL_MAX && !chunked && !waits ? MHD_YES : answer_at_once(r);
+}
+
+/* A head that can be read in two ways: nothing that comes behind it is read as a request. */
+static enum MHD_Result refuse_ambiguous(struct request *r, const char *fault) {
+    request_problem(r, 400, "%s", fault);
+    request_header(r, MHD_HTTP_HEADER_CONNECTION, "close");
+    return answer_at_once(r);
 }
 
 /* Keeps, or only drains, a piece of the body. */
@@ -321,16 +331,17 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
                                   const char *method, const char *version, const char *data,
                                   size_t *data_size, void **context) {
     (void)arg;
-    (void)connection;
     (void)url;
-    (void)version;
     struct request *r = *context;
+    const char *fault;
     if (!r)
         return MHD_NO;
     switch (atomic_load(&r->stage)) {
     case REQUEST_NEW:
         r->stage = REQUEST_READING;
         begin_phase(r, CONNECTION_BODY);
+        if ((fault = head_fault(connection, version)))
+            return refuse_ambiguous(r, fault);
         if (!r->status)
             judge_head(r, method);
         return r->status ? refuse_early(r) : MHD_YES;

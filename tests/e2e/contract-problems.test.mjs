@@ -1,6 +1,7 @@
 // What the API answers to requests it refuses: RFC 9457 documents, the right status, and no effect.
 
 import assert from 'node:assert/strict';
+import net from 'node:net';
 
 import { assertId, assertProblem } from './lib/shape.mjs';
 import { suite } from './lib/suite.mjs';
@@ -31,6 +32,39 @@ suite('problems', ({ test }) => {
       if (response.status !== 202) assertProblem(response, response.status === 400 ? 400 : 422);
     }
     await tenant.publish();
+  });
+
+  test('400: a head that a proxy in front may read otherwise, and nothing behind it is a request', async ({ api, tenant }) => {
+    const event = '{"type":"a.b","data":1}', key = `Authorization: Bearer ${api.server.adminKey}`;
+    const publish = (...lines) => [`POST ${tenant.path}/events HTTP/1.1`, key, ...lines].join('\r\n') + '\r\n\r\n';
+    const chunked = `${event.length.toString(16)}\r\n${event}\r\n0\r\n\r\n`, length = `Content-Length: ${event.length}`;
+    const heads = {
+      'two lengths': publish('Host: x', length, 'Content-Length: 5') + event,
+      'one length twice': publish('Host: x', length, length) + event,
+      'a length and a coding': publish('Host: x', 'Content-Length: 5', 'Transfer-Encoding: chunked') + chunked,
+      'another coding': publish('Host: x', 'Transfer-Encoding: xchunked') + chunked,
+      'another coding before chunked': publish('Host: x', 'Transfer-Encoding: gzip, chunked') + chunked,
+      'chunked twice': publish('Host: x', 'Transfer-Encoding: chunked', 'Transfer-Encoding: chunked') + chunked,
+      'a space behind a name': publish('Host: x', 'Content-Length : 5') + event,
+      'two hosts': publish('Host: x', 'Host: y', length) + event,
+      'no host': publish(length) + event,
+      'two keys': publish('Host: x', 'Authorization: Bearer x', length) + event,
+    };
+    for (const [what, head] of Object.entries(heads)) {
+      const socket = net.connect(new URL(api.server.url).port, '127.0.0.1').setEncoding('latin1');
+      let text = '';
+      socket.write(`${head}GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n`);
+      for await (const piece of socket) text += piece; // to its end: the connection is closed
+      assert.match(text, /^HTTP\/1\.1 400 [^]*application\/problem\+json/, what);
+      assert.equal(text.match(/HTTP\/1\.1 /g).length, 1, what);
+    }
+    assert.deepEqual((await tenant.get('/events')).data, []);
+    // A client of HTTP/1.0 names no host.
+    const old = net.connect(new URL(api.server.url).port, '127.0.0.1').setEncoding('latin1');
+    old.write('GET /healthz HTTP/1.0\r\n\r\n');
+    let text = '';
+    for await (const piece of old) text += piece;
+    assert.match(text, /^HTTP\/1\.[01] 200 /);
   });
 
   test('401: no key, a wrong one, another scheme', async ({ tenant }) => {
