@@ -25,6 +25,10 @@ int command_serve(int argc, char **argv);
 int command_dev(int argc, char **argv);
 int command_receive(int argc, char **argv);
 int command_verify(int argc, char **argv);
+int command_backup(int argc, char **argv);
+int command_restore(int argc, char **argv);
+int command_check(int argc, char **argv);
+int command_migrate(int argc, char **argv);
 
 /* Prints "posthorn COMMAND: LINE" on stderr for each line of `problems`, then where the help is. Returns
  * EXIT_USAGE. */

@@ -57,7 +57,11 @@ int flags_parse(int argc, char *const *argv, const struct flag_spec *specs, size
     bool wrong = false;
     while (flags_next(&flags, &flag)) {
         const struct flag_spec *spec = flag.name.p ? find(specs, n, flag.name) : NULL;
-        if (spec && (*spec->value = flags_value(&flags, &flag)))
+        if (spec && spec->given && !flag.value) {
+            *spec->given = true;
+            continue;
+        }
+        if (spec && spec->value && (*spec->value = flags_value(&flags, &flag)))
             continue;
         if (!flag.name.p && plain && !*plain) {
             *plain = flag.value;
@@ -65,7 +69,7 @@ int flags_parse(int argc, char *const *argv, const struct flag_spec *specs, size
         }
         wrong = true;
         if (spec)
-            buf_addf(problems, "--%s needs a value\n", spec->name);
+            buf_addf(problems, "--%s %s a value\n", spec->name, spec->given ? "does not take" : "needs");
         else if (flag.name.p)
             unknown(specs, n, flag.name, problems);
         else

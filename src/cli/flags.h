@@ -27,6 +27,7 @@ const char *flags_value(struct flags *f, const struct flag *flag);
 struct flag_spec {
     const char *name;
     const char **value;
+    bool *given; /* in place of value: the flag takes none */
 };
 int flags_parse(int argc, char *const *argv, const struct flag_spec *specs, size_t n, const char **plain,
                 struct buf *problems) MUST_USE;

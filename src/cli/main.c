@@ -7,6 +7,12 @@
 static int command_help(int argc, char **argv);
 static int command_version(int argc, char **argv);
 
+#define UPKEEP_FLAGS                                                                                         \
+    "  --data DIR     the data folder (default ./posthorn-data)\n"                                           \
+    "  --store URL    the store, where it is not in the data folder\n"                                       \
+    "  --config FILE  the settings of the server\n"                                                          \
+    "  --json         answer with a JSON object\n"
+
 static const struct command commands[] = {
     {"serve", command_serve, "[--SETTING VALUE]…", "run the server",
      "Every setting is also a variable POSTHORN_SETTING and a line \"setting = value\" of the file that\n"
@@ -34,6 +40,20 @@ static const struct command commands[] = {
      "  --tolerance S       how many seconds the timestamp may be off (default 300; \"any\": any age)\n"
      "The body is read from FILE, or from standard input. Exit status 0: valid, 1: not valid.\n",
      false},
+    {"backup", command_backup, "FILE [--data DIR]", "copy the store into one file, while a server runs on it",
+     UPKEEP_FLAGS
+     "FILE is made whole or not at all, with mode 0600. The signing secrets in it are sealed: the key\n"
+     "(secret.key) is not in it, keep a copy of that apart.\n",
+     false},
+    {"restore", command_restore, "FILE [--data DIR] [--force]", "put a backup in the place of the store",
+     UPKEEP_FLAGS "  --force        also into a folder that is not empty: its store is replaced\n"
+                  "  --unverified   do not look whether the backup is sound\n"
+                  "All or nothing, and never under a running server.\n",
+     false},
+    {"check", command_check, "[FILE] [--data DIR]", "look whether the store, or a backup, is sound",
+     UPKEEP_FLAGS "Exit status 0: sound, 1: not, or it could not be looked at.\n", false},
+    {"migrate", command_migrate, "[--data DIR]", "bring the store's schema up to date without serving",
+     UPKEEP_FLAGS, false},
     {"help", command_help, "[COMMAND]", "explain the program or a command", NULL, false},
     {"version", command_version, "", "print the version", NULL, false},
 };

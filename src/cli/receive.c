@@ -41,7 +41,7 @@ static int serve(const struct listen_address *listen, const struct signing_key *
 
 int command_receive(int argc, char **argv) {
     const char *listen_text = "127.0.0.1:0", *secret = NULL;
-    const struct flag_spec specs[] = {{"listen", &listen_text}, {"secret", &secret}};
+    const struct flag_spec specs[] = {{"listen", &listen_text, NULL}, {"secret", &secret, NULL}};
     _cleanup_buf_ struct buf problems = {0};
     struct listen_address listen = {0};
     struct signing_key key = {0};

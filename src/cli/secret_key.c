@@ -126,3 +126,14 @@ int secret_key_unlock(const struct config *c, struct store *store) {
                  log_int("secrets", (int64_t)resealed));
     return r;
 }
+
+int secret_key_at_hand(const struct config *c, struct seal_keyring *ret) {
+    _cleanup_buf_ struct buf own = {0};
+    buf_addf(&own, "%s/secret.key", c->data);
+    if (!buf_ok(&own))
+        return -ENOMEM;
+    *ret = (struct seal_keyring){.n = 0};
+    if (!c->secret_key && !c->secret_key_file && access(own.p, F_OK) < 0)
+        return 0;
+    return find_keys(c, true, ret);
+}

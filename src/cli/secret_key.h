@@ -8,3 +8,7 @@
  * for a store that has sealed nothing yet; and the previous ones) and unlocks the store, whose lock this
  * process holds. What went wrong is logged. */
 int secret_key_unlock(const struct config *c, struct store *store) MUST_USE;
+
+/* The keys that are there, without making one. 0, and none in *ret when there is none; negative errno
+ * (logged) when one that the settings name cannot be used. The caller wipes *ret. */
+int secret_key_at_hand(const struct config *c, struct seal_keyring *ret) MUST_USE;

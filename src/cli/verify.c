@@ -71,8 +71,9 @@ static int judge(const struct verify_flags *v, const struct signing_key *key, in
 int command_verify(int argc, char **argv) {
     struct verify_flags v = {0};
     const struct flag_spec specs[] = {
-        {"secret", &v.secret},       {"id", &v.id}, {"timestamp", &v.timestamp}, {"signature", &v.signature},
-        {"tolerance", &v.tolerance},
+        {"secret", &v.secret, NULL},       {"id", &v.id, NULL},
+        {"timestamp", &v.timestamp, NULL}, {"signature", &v.signature, NULL},
+        {"tolerance", &v.tolerance, NULL},
     };
     _cleanup_buf_ struct buf problems = {0}, body = {0};
     struct signing_key key = {0};

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "faulty_vfs.h"
+#include "store/schema/schema.h"
 
 struct place {
     char *folder, *path, *url;
@@ -243,6 +244,52 @@ static void test_kill_at_any_step_of_a_migration(void **state) {
     assert_true(n > 20 && n < STEPS_MAX);
 }
 
+/* A store of an earlier program, with a row that every migration has to keep. */
+static void make_old_store(const char *path, size_t version) {
+    sqlite3 *db;
+    char *stamp = NULL;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL), SQLITE_OK);
+    for (size_t i = 0; i < version; i++)
+        assert_int_equal(sqlite3_exec(db, sqlite_migrations[i], NULL, NULL, NULL), SQLITE_OK);
+    assert_true(
+        asprintf(&stamp,
+                 "PRAGMA application_id=%d; PRAGMA user_version=%zu; INSERT INTO tenants (no, id, doc,"
+                 " created_at, updated_at) VALUES (1, 'old', '{}', 1, 1); INSERT INTO deliveries (event,"
+                 " subscription, tenant, state, order_at, window_at, reason, closed_at)"
+                 " VALUES (1, 1, 1, 4, 1, 1, 1, 1)",
+                 0x706f7374, version) > 0);
+    assert_int_equal(sqlite3_exec(db, stamp, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    free(stamp);
+}
+
+static void test_kill_at_any_step_of_an_upgrade(void **state) {
+    struct place *p = *state;
+    enum { STEPS_MAX = 500, OLD = 6 };
+    unsigned n = 1;
+    for (bool died = true; died && n < STEPS_MAX; n++) {
+        char *path = NULL, *url = NULL;
+        assert_true(asprintf(&path, "%s/old-%u.db", p->folder, n) > 0);
+        assert_true(asprintf(&url, "sqlite:%s", path) > 0);
+        make_old_store(path, OLD);
+        died = dies_while_opening(url, n);
+        struct store *s = open_at(url);
+        struct tenant_record t;
+        assert_int_equal(store_begin(s), 0);
+        assert_int_equal(store_get_tenant(s, 1, &t), 0);
+        assert_true(slice_eq(t.id, SLICE_LIT("old")));
+        store_rollback(s);
+        store_close(s);
+        run_sql(path,
+                "CREATE TEMP TABLE one (n CHECK (n=1));"
+                "INSERT INTO one SELECT count(*) FROM deliveries; INSERT INTO one SELECT n FROM dlq_counts");
+        free(path);
+        free(url);
+    }
+    assert_true(n > 10 && n < STEPS_MAX);
+}
+
 int main(void) {
     if (getenv("POSTHORN_TEST_STORE"))
         return 0; /* of the SQLite file alone */
@@ -259,6 +306,7 @@ int main(void) {
         PLACE_TEST(test_what_is_no_database_is_refused),
         PLACE_TEST(test_empty_file_becomes_a_store),
         PLACE_TEST(test_kill_at_any_step_of_a_migration),
+        PLACE_TEST(test_kill_at_any_step_of_an_upgrade),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -57,7 +57,7 @@ static void type_hash_sql(sqlite3_context *context, int n, sqlite3_value **value
     sqlite3_result_int64(context, type_hash((uint32_t)sqlite3_value_int64(values[0]), text));
 }
 
-static int add_functions(sqlite3 *db) {
+int add_functions(sqlite3 *db) {
     int rc = sqlite3_create_function(db, "type_hash", 2, SQLITE_UTF8 | SQLITE_DETERMINISTIC, NULL,
                                      type_hash_sql, NULL, NULL);
     return rc == SQLITE_OK ? 0 : sqlite_errno(db, rc);

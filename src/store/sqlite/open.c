@@ -1,6 +1,7 @@
 /* Opening and closing: the lock, the migrations, the transactions. */
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -28,7 +29,7 @@ int store_explain(int r, const char **ret_message, const char *format, ...) {
 }
 
 /* What a failure with the database file means to whoever starts the program. */
-static int explain_errno(int r, const char *path, const char **ret_message) {
+int explain_errno(int r, const char *path, const char **ret_message) {
     if (r == -EUCLEAN)
         return store_explain(
             r, ret_message,
@@ -52,9 +53,19 @@ static int note_pid(int fd) {
     return 0;
 }
 
+int give_to_folders_owner(int fd, const char *path) {
+    struct stat st;
+    if (geteuid() != 0)
+        return 0;
+    _cleanup_free_ char *copy = strdup(path);
+    if (!copy)
+        return -ENOMEM;
+    return stat(dirname(copy), &st) < 0 || fchown(fd, st.st_uid, st.st_gid) < 0 ? -errno : 0;
+}
+
 /* The lock is the kernel's and ends with the process; the file stays, so that nobody locks one that another
  * has just removed. */
-static int take_lock(const char *db_path, int *ret_fd, const char **ret_message) {
+int take_lock(const char *db_path, int *ret_fd, const char **ret_message) {
     _cleanup_buf_ struct buf path = {0};
     buf_addf(&path, "%s.lock", db_path);
     if (!buf_ok(&path))
@@ -70,7 +81,9 @@ static int take_lock(const char *db_path, int *ret_fd, const char **ret_message)
             "another posthorn runs on this data folder (pid %ld); stop it or choose another --data",
             lock_holder(fd));
     }
-    int r = note_pid(fd);
+    int r = give_to_folders_owner(fd, path.p);
+    if (r == 0)
+        r = note_pid(fd);
     if (r < 0)
         return explain_errno(r, path.p, ret_message);
     *ret_fd = fd;
@@ -91,7 +104,7 @@ static int blame_file(struct connection *c, int r) {
     return r < 0 && (rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB) ? -EUCLEAN : r;
 }
 
-static int read_number(struct connection *c, const char *sql, int64_t *ret) {
+int read_number(struct connection *c, const char *sql, int64_t *ret) {
     sqlite3_stmt *st = connection_prepare(c, sql);
     int r = statement_next(c, st);
     if (r <= 0)
@@ -118,8 +131,8 @@ static int migrate_to(struct connection *c, size_t version) {
     return r;
 }
 
-static int migrate(struct connection *c, const char *path, const char **ret_message) {
-    int64_t version, mark, tables;
+int read_schema(struct connection *c, const char *path, size_t *ret, const char **ret_message) {
+    int64_t version = 0, mark = 0, tables = 0;
     int r = read_number(c, "PRAGMA user_version", &version);
     if (r == 0)
         r = read_number(c, "PRAGMA application_id", &mark);
@@ -138,7 +151,16 @@ static int migrate(struct connection *c, const char *path, const char **ret_mess
                 "newer one, or choose another --data",
                 path, (long long)version, sqlite_migrations_n);
     }
-    for (size_t to = (size_t)version + 1; to <= sqlite_migrations_n; to++) {
+    *ret = (size_t)version;
+    return 0;
+}
+
+static int migrate(struct connection *c, const char *path, const char **ret_message) {
+    size_t version;
+    int r = read_schema(c, path, &version, ret_message);
+    if (r < 0)
+        return r;
+    for (size_t to = version + 1; to <= sqlite_migrations_n; to++) {
         r = migrate_to(c, to);
         if (r < 0)
             return store_explain(r, ret_message, "%s could not be brought to schema %zu: %s", path, to,
@@ -151,12 +173,30 @@ static int migrate(struct connection *c, const char *path, const char **ret_mess
 
 /* The file holds signing secrets; its companions (-wal, -shm) take over its mode. */
 static int make_private_file(const char *path) {
+    if (access(path, F_OK) == 0)
+        return 0;
     _cleanup_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    return fd < 0 ? -errno : 0;
+    return fd < 0 ? -errno : give_to_folders_owner(fd, path);
+}
+
+/* A new store would be taken for the one that was to come back. */
+static int check_no_half_restore(const char *path, const char **ret_message) {
+    _cleanup_buf_ struct buf half = {0};
+    buf_addf(&half, "%s" RESTORING_SUFFIX, path);
+    if (!buf_ok(&half))
+        return store_explain(-ENOMEM, ret_message, "memory is out");
+    if (access(path, F_OK) == 0 || access(half.p, F_OK) < 0)
+        return 0;
+    return store_explain(-EBUSY, ret_message,
+                         "a restore did not come to its end: run it again, or remove %s to start afresh",
+                         half.p);
 }
 
 static int open_locked(struct store *s, const char **ret_message) {
     int r = take_lock(s->path, &s->lock_fd, ret_message);
+    if (r < 0)
+        return r;
+    r = check_no_half_restore(s->path, ret_message);
     if (r < 0)
         return r;
     r = make_private_file(s->path);
@@ -167,10 +207,19 @@ static int open_locked(struct store *s, const char **ret_message) {
     return migrate(&s->writer, s->path, ret_message);
 }
 
-int store_open(const char *url, struct store **ret, const char **ret_message) {
-    struct slice path = slice_of(url);
-    if (!slice_starts_with(path, slice_of(scheme)) || path.n == sizeof scheme - 1)
+int store_path(const char *url, const char **ret, const char **ret_message) {
+    struct slice text = slice_of(url);
+    if (!slice_starts_with(text, slice_of(scheme)) || text.n == sizeof scheme - 1)
         return store_explain(-EINVAL, ret_message, "\"%s\" is no store: sqlite:FILE was expected", url);
+    *ret = url + sizeof scheme - 1;
+    return 0;
+}
+
+int store_open(const char *url, struct store **ret, const char **ret_message) {
+    const char *path;
+    int r = store_path(url, &path, ret_message);
+    if (r < 0)
+        return r;
     struct store *s = calloc(1, sizeof *s);
     if (!s)
         return store_explain(-ENOMEM, ret_message, "memory is out");
@@ -178,10 +227,10 @@ int store_open(const char *url, struct store **ret, const char **ret_message) {
                         .lock_fd = -1,
                         .log = {.watermark = -1},
                         .type_watermark = -1,
-                        .path = strdup(url + sizeof scheme - 1)};
+                        .path = strdup(path)};
     /* The statistics would cost every allocation a lock. Only the first store of a process can say so. */
     (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-    int r = s->path ? open_locked(s, ret_message) : store_explain(-ENOMEM, ret_message, "memory is out");
+    r = s->path ? open_locked(s, ret_message) : store_explain(-ENOMEM, ret_message, "memory is out");
     if (r < 0) {
         store_close(s);
         return r;

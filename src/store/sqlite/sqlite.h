@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 
 #include "store/replay.h"
+#include "store/upkeep.h"
 
 enum { STATEMENTS_MAX = 256, STORE_MAGIC = 0x706f7374 };
 
@@ -50,6 +51,25 @@ struct store_reader {
 /* Returns r, and a message for whoever starts the program (this thread's, until the next one). */
 int store_explain(int r, const char **ret_message, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* The same of a failure with this database file. */
+int explain_errno(int r, const char *path, const char **ret_message);
+
+/* Beside the store's file while a copy is being restored. */
+#define RESTORING_SUFFIX ".restoring"
+
+/* The file of a URL, within it. -EINVAL. */
+int store_path(const char *url, const char **ret, const char **ret_message) MUST_USE;
+/* Keeps every other process off the store behind db_path until *ret_fd is closed. -EBUSY. */
+int take_lock(const char *db_path, int *ret_fd, const char **ret_message) MUST_USE;
+/* What root makes in a data folder must not shut out the server, which is the folder's owner. */
+int give_to_folders_owner(int fd, const char *path) MUST_USE;
+/* The schema's version, of a store that is ours or empty. -EUCLEAN, -EPROTONOSUPPORT. */
+int read_schema(struct connection *c, const char *path, size_t *ret, const char **ret_message) MUST_USE;
+int read_number(struct connection *c, const char *sql, int64_t *ret) MUST_USE;
+
+/* type_hash for SQL. */
+int add_functions(sqlite3 *db) MUST_USE;
 
 /* -EUCLEAN: the file is damaged, or no database. */
 int connection_open(struct connection *c, const char *path, bool writer) MUST_USE;
@@ -140,6 +160,19 @@ struct waiting_delivery {
 };
 int close_waiting(struct connection *c, const struct waiting_delivery *d, enum delivery_reason reason,
                   int64_t now) MUST_USE;
+
+/* One thing that must not be in a store: the rows of this, with one column that names each. */
+struct invariant {
+    const char *what, *sql;
+};
+extern const struct invariant invariants[];
+extern const size_t invariants_n;
+/* Everything store_check does, of an open reader at one moment's state. *ret_found: how much. */
+int check_connection(struct connection *c, const char *path, const struct store_check *check,
+                     struct store_summary *ret, uint64_t *ret_found, const char **ret_message) MUST_USE;
+/* Counts and keys. */
+int summarize(struct connection *c, const char *path, struct store_summary *ret,
+              const char **ret_message) MUST_USE;
 
 /* Goes with every transition into the DLQ (1) or out of it (-1). */
 int count_dead(struct connection *c, uint32_t subscription_no, enum delivery_reason reason,
