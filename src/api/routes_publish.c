@@ -7,12 +7,14 @@
 
 #include "api/routes.h"
 #include "base/clock.h"
+#include "core/trace.h"
 
 /* One publish request under way; lives in the request's data. */
 struct publishing {
     struct request *r;
     bool batch;
     int result;
+    struct buf trace;
     struct ingest_request ingest;
     struct ingest_event events[];
 };
@@ -20,6 +22,7 @@ struct publishing {
 static void publishing_free(void *data) {
     struct publishing *p = data;
     ingest_request_clear(&p->ingest);
+    buf_free(&p->trace);
     free(p);
 }
 
@@ -115,6 +118,39 @@ static bool take_idempotency_key(struct request *r, struct ingest_request *q) {
     return true;
 }
 
+/* What the headers of a name come to together (RFC 9110 §5.3). */
+struct gathered {
+    const char *name;
+    struct buf values;
+    unsigned n;
+};
+
+static enum MHD_Result gather(void *arg, enum MHD_ValueKind kind, const char *name, const char *value) {
+    struct gathered *g = arg;
+    (void)kind;
+    if (strcasecmp(name, g->name) != 0 || !value)
+        return MHD_YES;
+    if (g->n++)
+        buf_add_char(&g->values, ',');
+    buf_add_str(&g->values, value);
+    return MHD_YES;
+}
+
+/* The trace that the producer is in. Two traceparents are none, as the standard says. */
+static void take_trace(struct request *r, struct publishing *p) {
+    if (!request_header_value(r, "traceparent"))
+        return;
+    struct gathered parent = {.name = "traceparent"}, state = {.name = "tracestate"};
+    MHD_get_connection_values(r->connection, MHD_HEADER_KIND, gather, &parent);
+    MHD_get_connection_values(r->connection, MHD_HEADER_KIND, gather, &state);
+    struct slice list = state.n && buf_ok(&state.values) ? buf_slice(&state.values) : SLICE_NONE;
+    if (parent.n == 1 && buf_ok(&parent.values) && trace_take(buf_slice(&parent.values), list, &p->trace) &&
+        buf_ok(&p->trace))
+        p->ingest.trace = buf_slice(&p->trace);
+    buf_free(&parent.values);
+    buf_free(&state.values);
+}
+
 static bool within_quota(struct request *r, size_t n) {
     unsigned wait_seconds;
     if (directory_take_events(r->o->directory, r->tenant.no, (unsigned)n, clock_mono_us(), &wait_seconds))
@@ -134,6 +170,7 @@ static void submit(struct request *r, struct publishing *p) {
     q->done = published;
     if (!take_idempotency_key(r, q) || !within_quota(r, q->n))
         return;
+    take_trace(r, p);
     r->finish = write_answer;
     request_suspend(r);
     int err = ingest_submit(r->o->ingest, q, r->now);

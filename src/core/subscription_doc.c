@@ -113,7 +113,8 @@ static bool is_token(const char *s) {
 static bool is_reserved_header(struct slice name) {
     static const char *const names[] = {"host",       "content-length",    "content-type", "user-agent",
                                         "connection", "transfer-encoding", "keep-alive",   "te",
-                                        "trailer",    "upgrade",           "expect"};
+                                        "trailer",    "upgrade",           "expect",       "traceparent",
+                                        "tracestate"};
     static const char *const prefixes[] = {"proxy-", "webhook-", "posthorn-"};
     for (size_t i = 0; i < COUNT(names); i++)
         if (slice_eq_nocase(name, slice_of(names[i])))

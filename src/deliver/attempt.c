@@ -3,6 +3,8 @@
 #include <errno.h>
 
 #include "base/log.h"
+#include "base/random.h"
+#include "core/trace.h"
 
 static const char *content_type(const struct attempt *a) {
     return a->subscription->format == FORMAT_CLOUDEVENTS ? "application/cloudevents+json"
@@ -11,11 +13,17 @@ static const char *content_type(const struct attempt *a) {
 
 /* ---- the body ---- */
 
+static int keep_trace(struct attempt *a, const struct event_row *row) {
+    a->body.trace = row->event.trace.p ? blob_of(row->event.trace) : NULL;
+    return row->event.trace.p && !a->body.trace ? -ENOMEM : 0;
+}
+
 static int keep_body(void *arg, const struct event_row *row) {
     struct attempt *a = arg;
     a->body.envelope = blob_of(row->event.body);
     a->body.data_size = row->event.data_size;
-    return a->body.envelope ? 0 : -ENOMEM;
+    int r = keep_trace(a, row);
+    return a->body.envelope ? r : -ENOMEM;
 }
 
 /* A body that has left memory comes from the store, and is kept: its other deliveries will want it too. */
@@ -24,7 +32,7 @@ static int load_body(struct attempt *a) {
         return 0;
     int r = store_read_body(a->context->reader, a->task.event_key, keep_body, a);
     if (r == 0)
-        body_cache_put(a->context->bodies, a->task.event_key, a->body.envelope, a->body.data_size);
+        body_cache_put(a->context->bodies, a->task.event_key, &a->body);
     return r;
 }
 
@@ -40,7 +48,8 @@ static int build_cloudevent(void *arg, const struct event_row *row) {
     a->reserved = event_type_reserved(row->event.type);
     buf_reset(&a->built);
     event_cloudevents(&meta, event_data(row->event.body, row->event.data_size), &a->built);
-    return buf_ok(&a->built) ? 0 : -ENOMEM;
+    int r = keep_trace(a, row);
+    return buf_ok(&a->built) ? r : -ENOMEM;
 }
 
 static int choose_body(struct attempt *a, struct slice *ret) {
@@ -89,6 +98,18 @@ static void add_receipt_token(struct attempt *a) {
     buf_addf(&a->lines, "posthorn-receipt-token: %s\r\n", token);
 }
 
+/* Each attempt is a step of its own in the trace that its event was published in. */
+static void add_trace(struct attempt *a) {
+    char parent[TRACEPARENT_N + 1];
+    struct slice trace = blob_slice(a->body.trace), state = trace_state(trace);
+    uint64_t span = rng_next(a->context->rng);
+    trace_parent_for(trace, span ? span : 1, parent);
+    a->traced_at = a->lines.n;
+    buf_addf(&a->lines, "traceparent: %s\r\n", parent);
+    if (state.n)
+        buf_addf(&a->lines, "tracestate: %.*s\r\n", SLICE_ARG(state));
+}
+
 static int build_headers(struct attempt *a, struct slice body) {
     char delivery_id[ID_TEXT_SIZE], event_id[ID_TEXT_SIZE] = "";
     id_format(ID_DELIVERY, id_of_delivery(a->task.event_key, a->task.subscription_no), delivery_id);
@@ -108,6 +129,8 @@ static int build_headers(struct attempt *a, struct slice body) {
         return r;
     if (a->subscription->receipts)
         add_receipt_token(a);
+    if (a->body.trace)
+        add_trace(a);
     buf_add_slice(&a->lines, slice_of(a->subscription->headers));
     return buf_ok(&a->lines) ? 0 : -ENOMEM;
 }
@@ -196,6 +219,8 @@ struct attempt_record attempt_record_of(const struct attempt *a) {
         .response_body = r->body_kept.n ? buf_slice(&r->body_kept) : SLICE_NONE,
         .has_hash = r->has_hash,
     };
+    if (a->traced_at)
+        record.request_headers = (struct slice){a->lines.p + a->traced_at, a->lines.n - a->traced_at};
     if (a->signature_n)
         record.signature = (struct slice){a->lines.p + a->signature_at, a->signature_n};
     memcpy(record.response_hash, r->body_hash, sizeof record.response_hash);
@@ -206,6 +231,7 @@ void attempt_clear(struct attempt *a) {
     struct buf built = a->built, lines = a->lines, headers = a->request.headers, body = a->request.body_kept;
     url_free(&a->url);
     blob_unref(a->body.envelope);
+    blob_unref(a->body.trace);
     subscription_unref(a->subscription);
     *a = (struct attempt){.built = built, .lines = lines};
     a->request.headers = headers;

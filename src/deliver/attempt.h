@@ -17,6 +17,7 @@ struct attempt_context {
     const char *user_agent;
     const uint8_t *receipt_key; /* of RECEIPT_KEY_SIZE */
     uint32_t worker_no;
+    struct rng *rng; /* for ids of spans */
 };
 
 struct attempt {
@@ -37,6 +38,7 @@ struct attempt {
     struct buf built; /* a body that is not the envelope itself */
     struct buf lines; /* "Name: value\r\n…" */
     size_t signature_at, signature_n;
+    size_t traced_at; /* in lines, where the trace and the subscriber's own headers begin; 0: no trace */
     struct client_request request;
 
     /* the caller's */

@@ -41,7 +41,8 @@ static int publish(const struct raiser *r, struct store *s, uint32_t to, const c
     if (error == 0)
         error = store_insert_events(s, &record, 1);
     if (error == 0)
-        body_cache_put(r->bodies, id.key, envelope, record.data_size);
+        body_cache_put(r->bodies, id.key,
+                       &(struct body){.envelope = envelope, .data_size = record.data_size});
     return error;
 }
 

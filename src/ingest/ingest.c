@@ -115,6 +115,7 @@ static int accept_event(struct ingest_request *q, struct ingest_event *e, struct
         .deliver_at = p->deliver_at,
         .body = blob_slice(e->envelope),
         .data_size = (uint32_t)p->data.n,
+        .trace = q->trace,
     };
     int r = fanout_event(o->fanout, st, &record, q->only_subscription, q->submitted_at);
     if (r == 0)
@@ -153,10 +154,14 @@ void ingest_request_clear(struct ingest_request *r) {
         blob_unref(r->events[i].envelope);
         r->events[i].envelope = NULL;
     }
+    blob_unref(r->kept_trace);
+    r->kept_trace = NULL;
 }
 
 /* Gives every event its id and builds its envelope, on the caller's thread. */
 static int prepare(struct ingest *i, struct ingest_request *r, int64_t now) {
+    if (r->trace.p && !(r->kept_trace = blob_of(r->trace)))
+        return -ENOMEM;
     uint64_t key = id_source_take(i->o.ids, now, (unsigned)r->n);
     for (size_t k = 0; k < r->n; k++) {
         struct ingest_event *e = &r->events[k];
@@ -169,7 +174,9 @@ static int prepare(struct ingest *i, struct ingest_request *r, int64_t now) {
             return -ENOMEM;
         /* Before it is accepted, and for an event that turns out to be a duplicate in vain: the writer's time
          * is dearer. */
-        body_cache_put(i->o.bodies, e->id.key, e->envelope, (uint32_t)e->publish.data.n);
+        struct body body = {
+            .envelope = e->envelope, .trace = r->kept_trace, .data_size = (uint32_t)e->publish.data.n};
+        body_cache_put(i->o.bodies, e->id.key, &body);
     }
     return 0;
 }
@@ -178,6 +185,7 @@ int ingest_submit(struct ingest *i, struct ingest_request *r, int64_t now) {
     CHECK(r->n > 0 && r->n <= INGEST_BATCH_MAX && r->done);
     for (size_t k = 0; k < r->n; k++)
         r->events[k].envelope = NULL;
+    r->kept_trace = NULL;
     r->ingest = i;
     r->submitted_at = now;
     r->duplicate = false;

@@ -40,6 +40,7 @@ struct ingest_request {
     struct slice idempotency_key; /* of the header, for the whole request; absent: p == NULL */
     uint8_t body_hash[32];        /* SHA-256 of the request body; needed with an idempotency key */
     uint32_t only_subscription;   /* the test route: deliver to this one alone */
+    struct slice trace;           /* core/trace.h, of all its events; absent: p == NULL */
     bool duplicate;               /* result: the header's key was known, all events are the earlier ones */
     size_t conflict;              /* result with -EEXIST: which event's key, SIZE_MAX for the header's */
     size_t n;
@@ -50,6 +51,7 @@ struct ingest_request {
     /* private */
     struct writer_job job;
     struct ingest *ingest;
+    struct blob *kept_trace;
     int64_t submitted_at;
 };
 

@@ -602,7 +602,8 @@ int delivery_loop_start(const struct dispatch_options *o, struct tenant_budgets 
                                               .reader = d->reader,
                                               .user_agent = o->user_agent,
                                               .receipt_key = o->receipt_key,
-                                              .worker_no = o->worker_no};
+                                              .worker_no = o->worker_no,
+                                              .rng = &d->rng};
         r = -pthread_create(&d->thread, NULL, delivery_loop_main, d);
     }
     if (r < 0) {

@@ -10,8 +10,7 @@ enum {
 
 struct entry {
     uint64_t event_key; /* 0: none */
-    struct blob *envelope;
-    uint32_t data_size;
+    struct body body;
 };
 
 /* A ring of entries in the order they came, over slots that lead to them (open addressing, linear probing).
@@ -46,7 +45,8 @@ int body_cache_new(size_t bytes_max, struct body_cache **ret) {
 }
 
 static size_t cost(const struct entry *e) {
-    return sizeof *e->envelope + e->envelope->n;
+    /* A trace is shared by a batch, which is counted as if it were not. */
+    return sizeof *e->body.envelope + e->body.envelope->n + (e->body.trace ? e->body.trace->n : 0);
 }
 
 static size_t home_of(const struct body_cache *c, uint64_t event_key) {
@@ -76,10 +76,11 @@ static void empty_slot(struct body_cache *c, size_t gap) {
 static void drop_oldest(struct body_cache *c) {
     struct entry *e = &c->ring[c->oldest];
     CHECK(c->n > 0);
-    if (e->envelope) {
+    if (e->body.envelope) {
         empty_slot(c, find_slot(c, e->event_key));
         c->bytes -= cost(e);
-        blob_unref(e->envelope);
+        blob_unref(e->body.envelope);
+        blob_unref(e->body.trace);
     }
     *e = (struct entry){0};
     c->oldest = (c->oldest + 1) & (c->entries - 1);
@@ -97,8 +98,14 @@ void body_cache_free(struct body_cache *c) {
     free(c);
 }
 
-void body_cache_put(struct body_cache *c, uint64_t event_key, struct blob *envelope, uint32_t data_size) {
-    struct entry e = {.event_key = event_key, .data_size = data_size, .envelope = envelope};
+static struct body ref(const struct body *b) {
+    return (struct body){.envelope = blob_ref(b->envelope),
+                         .trace = b->trace ? blob_ref(b->trace) : NULL,
+                         .data_size = b->data_size};
+}
+
+void body_cache_put(struct body_cache *c, uint64_t event_key, const struct body *body) {
+    struct entry e = {.event_key = event_key, .body = *body};
     CHECK(event_key != 0);
     pthread_mutex_lock(&c->lock);
     size_t slot = find_slot(c, event_key);
@@ -110,8 +117,7 @@ void body_cache_put(struct body_cache *c, uint64_t event_key, struct blob *envel
     while (c->n == c->entries || c->bytes + cost(&e) > c->bytes_max)
         drop_oldest(c);
     size_t at = (c->oldest + c->n) & (c->entries - 1);
-    (void)blob_ref(envelope);
-    c->ring[at] = e;
+    c->ring[at] = (struct entry){.event_key = event_key, .body = ref(body)};
     c->n++;
     c->bytes += cost(&e);
     c->slots[find_slot(c, event_key)] = (uint32_t)at + 1;
@@ -123,7 +129,7 @@ bool body_cache_get(struct body_cache *c, uint64_t event_key, struct body *ret) 
     size_t slot = find_slot(c, event_key);
     const struct entry *e = c->slots[slot] ? &c->ring[c->slots[slot] - 1] : NULL;
     if (e)
-        *ret = (struct body){.envelope = blob_ref(e->envelope), .data_size = e->data_size};
+        *ret = ref(&e->body);
     pthread_mutex_unlock(&c->lock);
     return e != NULL;
 }

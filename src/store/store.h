@@ -161,6 +161,7 @@ struct event_record {
     int64_t deliver_at;
     struct slice body; /* the envelope */
     uint32_t data_size;
+    struct slice trace;  /* core/trace.h; absent: none */
     uint32_t deliveries; /* how many were made with it; a job's are counted by the job */
     bool has_job;
 };

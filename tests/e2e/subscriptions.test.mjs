@@ -152,7 +152,7 @@ suite('subscriptions', ({ test }) => {
     const reserved = [
       'host', 'Host', 'HOST', 'Content-Length', 'transfer-encoding', 'connection', 'Webhook-Id', 'webhook-signature', 'WEBHOOK-timestamp', 'webhook-',
       'posthorn-attempt', 'Posthorn-Event-Id', 'posthorn-receipt-token', 'posthorn-x', 'content-type', 'user-agent', 'keep-alive', 'te', 'trailer',
-      'upgrade', 'expect', 'proxy-authorization', 'Proxy-Connection',
+      'upgrade', 'expect', 'proxy-authorization', 'Proxy-Connection', 'traceparent', 'TraceState',
     ];
     const bad = [
       { 'x-a': 'b\r\nx-c: d' }, { 'x-a': 'b\nc' }, { 'x-a': 'b\rc' }, { 'x-a': '\n' }, { 'x-a': 'b\0c' }, { 'x-a': '\0' }, { 'x-a': 'b\x7f' }, { 'x-a': '\x1b[0m' },

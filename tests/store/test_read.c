@@ -40,6 +40,7 @@ static int check_event(void *arg, const struct event_row *row) {
     assert_true(slice_eq(got->ordering_key, want->ordering_key));
     assert_true(!got->ordering_key.p == !want->ordering_key.p);
     assert_true(slice_eq(got->body, want->body) && got->data_size == want->data_size);
+    assert_true(slice_eq(got->trace, want->trace) && !got->trace.p == !want->trace.p);
     assert_true(got->deliver_at == want->deliver_at && got->has_job == want->has_job);
     assert_int_equal(row->fanout, FANOUT_DONE);
     assert_int_equal(row->fanout_deliveries, want->deliveries);
@@ -60,11 +61,13 @@ static void test_event_is_kept_byte_for_byte(void **state) {
         .body = {body, sizeof body - 1},
         .data_size = 11,
         .deliveries = 4,
+        .trace = SLICE_LIT("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01a=1"),
     };
     struct event_record bare = e;
     bare.id = next_id(f, f->now);
     bare.ordering_key = SLICE_NONE;
     bare.deliver_at = 0;
+    bare.trace = SLICE_NONE;
     begin(f);
     assert_int_equal(store_insert_events(f->store, (struct event_record[]){e, bare}, 2), 0);
     commit(f);

@@ -20,6 +20,7 @@ EMBED(sqlite_007_replays, "sqlite/007_replays.sql");
 EMBED(sqlite_008_receipts, "sqlite/008_receipts.sql");
 EMBED(sqlite_009_search, "sqlite/009_search.sql");
 EMBED(sqlite_010_subscription_tls, "sqlite/010_subscription_tls.sql");
+EMBED(sqlite_011_trace, "sqlite/011_trace.sql");
 
 const char *const sqlite_migrations[] = {sqlite_001_initial,
                                          sqlite_002_sealed_secrets,
@@ -30,5 +31,6 @@ const char *const sqlite_migrations[] = {sqlite_001_initial,
                                          sqlite_007_replays,
                                          sqlite_008_receipts,
                                          sqlite_009_search,
-                                         sqlite_010_subscription_tls};
+                                         sqlite_010_subscription_tls,
+                                         sqlite_011_trace};
 const size_t sqlite_migrations_n = sizeof sqlite_migrations / sizeof sqlite_migrations[0];

@@ -242,5 +242,6 @@ void read_event_columns(sqlite3_stmt *st, struct event_record *ret) {
         .deliveries = (uint32_t)column_int(st, 8),
         .has_job = column_int(st, 9) != 0,
         .body = column_slice(st, 10),
+        .trace = column_slice(st, 11),
     };
 }

@@ -8,7 +8,7 @@ enum { ID_BYTES = 16 };
 static int insert_event(struct connection *c, const struct event_record *e) {
     sqlite3_stmt *st = connection_prepare(c, "INSERT INTO events (key, tail, tenant, type, schema_version, "
                                              "ordering_key, deliver_at, data_size, deliveries,"
-                                             " has_job, body) VALUES (?,?,?,?,?,?,?,?,?,?,?)");
+                                             " has_job, body, trace) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)");
     bind_int(st, 1, (int64_t)e->id.key);
     bind_int(st, 2, (int64_t)e->id.tail);
     bind_int(st, 3, e->tenant_no);
@@ -20,6 +20,7 @@ static int insert_event(struct connection *c, const struct event_record *e) {
     bind_int(st, 9, e->deliveries);
     bind_int(st, 10, e->has_job);
     bind_blob(st, 11, e->body);
+    bind_text(st, 12, e->trace);
     return statement_run(c, st);
 }
 

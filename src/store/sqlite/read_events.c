@@ -12,8 +12,8 @@ enum { LOOKED_AT_MAX = 20000 }; /* events that a page looks at for those of a ty
 
 static void read_row(sqlite3_stmt *st, struct event_row *ret) {
     read_event_columns(st, &ret->event);
-    ret->fanout = (enum fanout_state)column_int(st, 11);
-    ret->fanout_deliveries = (uint64_t)column_int(st, 12);
+    ret->fanout = (enum fanout_state)column_int(st, 12);
+    ret->fanout_deliveries = (uint64_t)column_int(st, 13);
 }
 
 static int each_row(struct connection *c, sqlite3_stmt *st, event_row_fn fn, void *arg, size_t *ret_n) {

@@ -114,10 +114,11 @@ void read_subscription_columns(sqlite3_stmt *st, struct subscription_record *ret
 void read_tenant_columns(sqlite3_stmt *st, struct tenant_record *ret);
 
 /* Columns: key, tail, tenant, type, schema_version, ordering_key, deliver_at, data_size, deliveries, has_job,
- * body */
+ * body, trace */
 #define EVENT_COLUMNS                                                                                        \
     "events.key, events.tail, events.tenant, events.type, events.schema_version, events.ordering_key, "      \
-    "events.deliver_at, events.data_size, events.deliveries, events.has_job, events.body"
+    "events.deliver_at, events.data_size, events.deliveries, events.has_job, events.body, "                  \
+    "events.trace"
 void read_event_columns(sqlite3_stmt *st, struct event_record *ret);
 
 /* 1 when an open delivery of this lane key stands before (order_at, event_key), 0 when none does. */

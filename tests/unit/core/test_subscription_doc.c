@@ -332,11 +332,26 @@ static void test_headers(void **state) {
         {"{\"x-a\":\"1\",\"X-A\":\"2\"}", "headers.X-A"},
         {"{\"x a\":5}", "headers.x a headers.x a"},
     };
-    static const char *const reserved[] = {
-        "host",     "Content-Length",      "content-type",     "USER-AGENT", "transfer-encoding",
-        "te",       "connection",          "keep-alive",       "trailer",    "upgrade",
-        "expect",   "proxy-authorization", "Proxy-",           "Webhook-Id", "webhook-signature",
-        "webhook-", "posthorn-attempt",    "Posthorn-Event-Id"};
+    static const char *const reserved[] = {"host",
+                                           "Content-Length",
+                                           "content-type",
+                                           "USER-AGENT",
+                                           "transfer-encoding",
+                                           "te",
+                                           "connection",
+                                           "keep-alive",
+                                           "trailer",
+                                           "upgrade",
+                                           "expect",
+                                           "proxy-authorization",
+                                           "Proxy-",
+                                           "Webhook-Id",
+                                           "webhook-signature",
+                                           "webhook-",
+                                           "posthorn-attempt",
+                                           "Posthorn-Event-Id",
+                                           "traceparent",
+                                           "TraceState"};
     for (size_t i = 0; i < COUNT(good); i++)
         assert_member_accepted("headers", good[i]);
     for (size_t i = 0; i < COUNT(bad); i++)

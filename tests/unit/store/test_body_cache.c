@@ -20,7 +20,7 @@ static struct blob *body_of(uint64_t event_key, size_t n) {
 
 static void put(struct body_cache *c, uint64_t event_key, size_t n) {
     struct blob *b = body_of(event_key, n);
-    body_cache_put(c, event_key, b, (uint32_t)event_key);
+    body_cache_put(c, event_key, &(struct body){.envelope = b, .data_size = (uint32_t)event_key});
     blob_unref(b);
 }
 
