@@ -329,6 +329,22 @@ static void test_tls_material_leaves_with_its_subscription(void **state) {
     assert_tls(f, sub, NULL);
 }
 
+/* Its headers may hold what a receiver asks for. */
+static void test_the_document_leaves_with_its_subscription(void **state) {
+    struct fixture *f = *state;
+    uint32_t sub = start_with(f, 1);
+    struct subscription_record change = {.no = sub, .doc = SLICE_LIT("{\"headers\":{\"x-key\":\"k\"}}")};
+    char *path = fixture_path(f);
+    begin(f);
+    assert_int_equal(store_update_subscription(f->store, &change), 0);
+    assert_int_equal(store_delete_subscription(f->store, sub, f->now), 0);
+    commit(f);
+    fixture_close(f);
+    assert_int_equal(sql_number(path, "SELECT count(*) FROM subscriptions WHERE doc<>'{}'"), 0);
+    assert_int_equal(open_with(f, "A", NULL), 0);
+    free(path);
+}
+
 /* ---- a store from before secrets were sealed ---- */
 
 static void make_plain_store(struct fixture *f, const char *path) {
@@ -382,6 +398,7 @@ int main(void) {
         STORE_TEST(test_tls_material_is_sealed_and_changes_key_with_the_secrets),
         STORE_TEST(test_tls_material_of_another_subscription_does_not_open),
         STORE_TEST(test_tls_material_leaves_with_its_subscription),
+        STORE_TEST(test_the_document_leaves_with_its_subscription),
         STORE_TEST(test_plain_secrets_are_sealed_and_erased),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

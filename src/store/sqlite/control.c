@@ -134,8 +134,11 @@ int store_set_health(struct store *s, uint32_t subscription_no, int64_t failing_
 
 int store_delete_subscription(struct store *s, uint32_t no, int64_t now) {
     struct connection *c = &s->writer;
-    sqlite3_stmt *st =
-        connection_prepare(c, "UPDATE subscriptions SET status=3, updated_at=? WHERE no=? AND status<>3");
+    /* The row stays for the deliveries that name it; its document goes: headers hold what receivers ask for.
+     */
+    sqlite3_stmt *st = connection_prepare(
+        c, "UPDATE subscriptions SET status=3, updated_at=?, doc='{}', disabled_reason=NULL"
+           " WHERE no=? AND status<>3");
     bind_int(st, 1, now);
     bind_int(st, 2, no);
     int r = run_for(c, st, -ENOENT);
