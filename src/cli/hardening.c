@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <libgen.h>
 #include <limits.h>
+#include <openssl/crypto.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -27,8 +28,17 @@ static void forbid_core_dumps(void) {
                  log_str("error", strerror(errno)));
 }
 
+static void wipe_free_of_openssl(void *p, const char *file, int line) {
+    (void)file;
+    (void)line;
+    wipe_free(p);
+}
+
 void hardening_keep_secrets(const struct config *c) {
     json_set_alloc_funcs(malloc, wipe_free);
+    /* It reads client keys by way of buffers that it does not wipe itself. */
+    if (!CRYPTO_set_mem_functions(NULL, NULL, wipe_free_of_openssl))
+        log_warn("OpenSSL was in use before: what it frees of client keys is not wiped");
     if (!c->permit_core_dumps)
         forbid_core_dumps();
 }

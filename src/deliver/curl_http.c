@@ -20,7 +20,7 @@ struct handle {
     CURL *easy;
     struct curl_http *owner;
     struct client_request *request;
-    bool blocked, had_tls;
+    bool blocked, has_tls;
     size_t headers_read;
     struct buf lines; /* NUL-separated, as the list below points into it */
     struct curl_slist headers[HEADER_LINES_MAX];
@@ -172,6 +172,26 @@ static void handle_return(struct curl_http *c, struct handle *h) {
     c->idle_n++;
 }
 
+/* ---- TLS material ---- */
+
+/* Not copied: libcurl would not wipe it. It is the subscription's, which outlives the request. */
+static void set_blob(CURL *e, CURLoption option, const char *pem) {
+    struct curl_blob blob = {(void *)(uintptr_t)pem, pem ? strlen(pem) : 0, CURL_BLOB_NOCOPY};
+    curl_easy_setopt(e, option, pem ? &blob : NULL);
+}
+
+/* A subscription's authorities stand in place of the server's, those in place of the system's. NULL: it has
+ * none of its own. */
+static void set_tls(struct handle *h, const struct tls_material *tls) {
+    if (!tls && !h->has_tls)
+        return;
+    h->has_tls = tls != NULL;
+    set_blob(h->easy, CURLOPT_SSLCERT_BLOB, tls ? tls->client_certificate : NULL);
+    set_blob(h->easy, CURLOPT_SSLKEY_BLOB, tls ? tls->client_key : NULL);
+    set_blob(h->easy, CURLOPT_CAINFO_BLOB, tls ? tls->ca : NULL);
+    choose_folder(h->easy, h->owner->o.egress, tls ? tls->ca : NULL);
+}
+
 /* ---- the end of a request ---- */
 
 static enum attempt_error error_of(const struct handle *h, CURLcode code) {
@@ -226,6 +246,7 @@ static void read_phases(struct client_request *r, CURL *e) {
 
 static void release(struct curl_http *c, struct handle *h) {
     curl_multi_remove_handle(c->multi, h->easy);
+    set_tls(h, NULL);
     h->request->transfer = NULL;
     h->request = NULL;
     handle_return(c, h);
@@ -415,23 +436,6 @@ static void set_route(struct handle *h, const struct sockaddr_storage *addresses
     curl_easy_setopt(e, CURLOPT_RESOLVE, pinned ? &h->route : NULL);
 }
 
-static void set_blob(CURL *e, CURLoption option, const char *pem) {
-    struct curl_blob blob = {(void *)(uintptr_t)pem, pem ? strlen(pem) : 0, CURL_BLOB_COPY};
-    curl_easy_setopt(e, option, pem ? &blob : NULL);
-}
-
-/* A subscription's authorities stand in place of the server's, those in place of the system's. */
-static void set_tls(struct handle *h) {
-    const struct tls_material *tls = h->request->tls;
-    if (!tls && !h->had_tls)
-        return;
-    h->had_tls = tls != NULL;
-    set_blob(h->easy, CURLOPT_SSLCERT_BLOB, tls ? tls->client_certificate : NULL);
-    set_blob(h->easy, CURLOPT_SSLKEY_BLOB, tls ? tls->client_key : NULL);
-    set_blob(h->easy, CURLOPT_CAINFO_BLOB, tls ? tls->ca : NULL);
-    choose_folder(h->easy, h->owner->o.egress, tls ? tls->ca : NULL);
-}
-
 /* Options of this request. */
 static void set_up(struct handle *h, const struct sockaddr_storage *addresses, size_t n) {
     struct client_request *r = h->request;
@@ -448,7 +452,7 @@ static void set_up(struct handle *h, const struct sockaddr_storage *addresses, s
     curl_easy_setopt(e, CURLOPT_HEADERDATA, h);
     curl_easy_setopt(e, CURLOPT_WRITEDATA, h);
     set_route(h, addresses, n);
-    set_tls(h);
+    set_tls(h, r->tls);
 }
 
 static int refuse(struct client_request *r, const char *detail, int error) {

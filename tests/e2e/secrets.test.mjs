@@ -1,13 +1,14 @@
 // Signing secrets at rest and in what the server says: sealed, and never told but where they are made.
 
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
+import { createPrivateKey, randomBytes } from 'node:crypto';
 import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { chmod, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe } from 'node:test';
 
 import { Api } from './lib/api.mjs';
+import { authority } from './lib/certificates.mjs';
 import { LOOPBACK_FLAGS, Server } from './lib/server.mjs';
 import { lifecycleTest } from './lib/suite.mjs';
 import { waitFor } from './lib/wait.mjs';
@@ -129,6 +130,26 @@ describe('secrets at rest', () => {
         what: 'the secret of a deleted subscription to be nowhere in memory',
       });
     }
+  });
+
+  lifecycleTest('so are client keys', async ({ start, receiver }) => {
+    const server = await start({ flags: [...LOOPBACK_FLAGS, '--permit-core-dumps'] });
+    const ours = await authority('ours');
+    const [shopTls, client] = [await ours.issue('shop.test'), await ours.issue('client')];
+    const sink = await receiver([204], { tls: { ...shopTls, ca: ours.pem, requestCert: true, rejectUnauthorized: true } });
+    const tenant = await new Api(server).createTenant();
+    const tls = { client_certificate: client.cert, client_key: client.key, ca: ours.pem };
+    const { id } = await tenant.subscribe(sink.url(), { tls });
+    await tenant.waitDelivery(await tenant.publish());
+    const [, line, end] = client.key.split('\n');
+    const forms = { line: Buffer.from(line), end: Buffer.from(end), number: Buffer.from(createPrivateKey(client.key).export({ format: 'jwk' }).d, 'base64url') };
+    assert.ok(inMemory(server.child.pid, forms.line), 'the search finds what is there');
+    await tenant.expect(204, 'DELETE', `/subscriptions/${id}`);
+    tenant.api.agent.destroy();
+    for (const [what, form] of Object.entries(forms)) {
+      await waitFor(() => !inMemory(server.child.pid, form), { what: `the ${what} of the key to be nowhere in memory` });
+    }
+    await ours.remove();
   });
 
   lifecycleTest('are in no core dump', async ({ start }) => {
