@@ -22,6 +22,7 @@ enum {
     LOG_DELIVERIES_A_STEP = 4000, /* the writer serves nobody meanwhile: some 10 ms */
     REPLAY_EVERY_MS = 100,        /* for those that wait for their pace */
     COUNT_EVERY_MS = 15000,       /* gauges that drift (replays, retention, order) are set right */
+    COUNT_RESTS = 100,            /* times as long as it took: a hundredth of a core at most */
 };
 
 struct housekeeper {
@@ -170,11 +171,14 @@ static void log_returned(struct loop_message *m) {
 static void count_deliveries(struct loop_timer *t) {
     struct housekeeper *h = (struct housekeeper *)((char *)t - offsetof(struct housekeeper, count_timer));
     uint64_t pending, dlq;
+    int64_t began_us = clock_mono_us();
     if (store_count_deliveries(h->o.reader, &pending, &dlq) == 0) {
         metrics_gauge_set(h->o.metrics, METRIC_DELIVERIES_PENDING, (int64_t)pending);
         metrics_gauge_set(h->o.metrics, METRIC_DLQ_SIZE, (int64_t)dlq);
     }
-    in_ms(h, &h->count_timer, COUNT_EVERY_MS);
+    /* All that is open or dead is counted one by one, some 20 ms a million. */
+    int64_t rest_ms = (clock_mono_us() - began_us) / 1000 * COUNT_RESTS;
+    in_ms(h, &h->count_timer, rest_ms > COUNT_EVERY_MS ? rest_ms : COUNT_EVERY_MS);
 }
 
 /* ---- bulk replays ---- */
