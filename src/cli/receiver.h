@@ -2,19 +2,7 @@
  * them on standard output, a block each. Behind `posthorn receive` and `posthorn dev`. */
 #pragma once
 
-#include "core/signature.h"
-
-enum { WEBHOOK_TOLERANCE_SECONDS = 300, WEBHOOK_ANY_AGE = -1 };
-
-/* What a webhook's headers say, as they came; NULL for one that is missing. */
-struct webhook_headers {
-    const char *id, *timestamp, *signature;
-};
-
-/* Why the webhook is not to be trusted, in a few words; NULL when one of its signatures is of this key and
- * its timestamp no more than tolerance_seconds off (WEBHOOK_ANY_AGE: whatever it is). */
-const char *webhook_refusal(struct signer *s, const struct signing_key *key, const struct webhook_headers *h,
-                            struct slice body, int64_t now_seconds, int64_t tolerance_seconds);
+#include "core/webhook.h"
 
 struct receiver;
 

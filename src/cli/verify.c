@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
-#include "cli/receiver.h"
+#include "core/webhook.h"
 
 enum { VERIFY_BODY_MAX = 80 << 20 }; /* above the largest event that a server may be set to take */
 
@@ -59,13 +59,13 @@ static int judge(const struct verify_flags *v, const struct signing_key *key, in
         return EXIT_REFUSED;
     }
     struct webhook_headers h = {v->id, v->timestamp, v->signature};
-    const char *refusal = webhook_refusal(s, key, &h, body, clock_now_ms() / 1000, tolerance);
+    enum webhook_verdict verdict = webhook_judge(s, key, &h, body, clock_now_ms() / 1000, tolerance);
     signer_free(s);
-    if (refusal)
-        printf("not valid: %s\n", refusal);
-    else
+    if (verdict == WEBHOOK_VALID)
         puts("valid");
-    return refusal ? EXIT_REFUSED : EXIT_DONE;
+    else
+        printf("not valid: %s\n", webhook_verdict_text(verdict));
+    return verdict != WEBHOOK_VALID ? EXIT_REFUSED : EXIT_DONE;
 }
 
 int command_verify(int argc, char **argv) {
