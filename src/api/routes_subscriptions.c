@@ -113,9 +113,7 @@ static int put_tls(struct store *s, const struct tenant *owner, uint32_t no, con
     int e = json_is_object(tls) ? tls_material_text(tls, &text) : 0;
     if (e == 0)
         e = store_put_tls(s, no, owner->no, text.p ? buf_slice(&text) : SLICE_NONE);
-    if (text.p)
-        explicit_bzero(text.p, text.cap);
-    buf_free(&text);
+    buf_wipe(&text);
     return e;
 }
 
@@ -311,9 +309,7 @@ static int restore_tls(struct store *s, uint32_t no, json_t *stored) {
     int e = store_get_tls(s, no, &text);
     if (e == 0 && json_object_set_new(stored, "tls", json_loadb(text.p, text.n, 0, NULL)) < 0)
         e = -ENOMEM;
-    if (text.p)
-        explicit_bzero(text.p, text.cap);
-    buf_free(&text);
+    buf_wipe(&text);
     return e == -ENOENT ? -EIO : e;
 }
 

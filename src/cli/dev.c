@@ -91,14 +91,13 @@ static int make_tenant(const struct dev *d) {
 
 static int subscribe(const struct dev *d) {
     char secret[SECRET_TEXT_SIZE];
-    _cleanup_buf_ struct buf body = {0};
+    struct buf body = {0};
     signing_key_text(&d->key, secret);
     buf_addf(&body, "{\"url\":\"%s/\",\"event_types\":[],\"secret\":\"%s\"}", d->receiver_url, secret);
     json_t *subscription = buf_ok(&body) ? call(d, "/v1/tenants/demo/subscriptions", body.p) : NULL;
     int r = subscription ? 0 : -EIO;
     json_decref(subscription);
-    if (body.p)
-        explicit_bzero(body.p, body.n);
+    buf_wipe(&body);
     explicit_bzero(secret, sizeof secret);
     return r;
 }

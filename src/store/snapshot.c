@@ -40,9 +40,7 @@ static int read_owner(const struct tenant_record *r, struct tenant *ret) {
 static int take_tls(struct subscription *s, int result, struct buf *text) {
     if (result == 0)
         result = tls_material_of_text(buf_slice(text), &s->tls);
-    if (text->p)
-        explicit_bzero(text->p, text->cap);
-    buf_free(text);
+    buf_wipe(text);
     return result == -ENOENT || result == -EINVAL ? damaged("TLS material", s->no) : result;
 }
 

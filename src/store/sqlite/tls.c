@@ -121,8 +121,6 @@ int tls_reseal(struct store *s, const struct sealing *from, size_t *ret_n) {
             r = put < 0 ? put : 1;
         }
     }
-    if (text.p)
-        explicit_bzero(text.p, text.cap);
-    buf_free(&text);
+    buf_wipe(&text);
     return r < 0 ? r : 0;
 }
