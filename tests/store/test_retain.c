@@ -2,6 +2,7 @@
 #include "fixture.h"
 
 #include <errno.h>
+#include <sqlite3.h>
 #include <string.h>
 
 #include "settle/retention.h"
@@ -66,6 +67,83 @@ static void test_old_and_closed_leaves_with_all_its_rows(void **state) {
     uint64_t pending = 9, dlq = 9;
     assert_int_equal(store_count_lane(f->reader, sub, tenant, 9, &pending, &dlq), 0);
     assert_true(pending == 0 && dlq == 0);
+}
+
+/* ---- nothing of an event is left, in whatever table there is or will be ---- */
+
+static int64_t number_of(sqlite3 *db, const char *sql, int64_t event) {
+    sqlite3_stmt *st;
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
+    sqlite3_bind_int64(st, 1, event);
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+    int64_t n = sqlite3_column_int64(st, 0);
+    sqlite3_finalize(st);
+    return n;
+}
+
+/* How many tables with a column "event" hold rows of this one; *ret_tables: how many there are. */
+static unsigned tables_with(sqlite3 *db, struct id event, unsigned *ret_tables) {
+    sqlite3_stmt *st;
+    unsigned n = 0;
+    assert_int_equal(sqlite3_prepare_v2(db,
+                                        "SELECT m.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c"
+                                        " WHERE m.type='table' AND c.name='event'",
+                                        -1, &st, NULL),
+                     SQLITE_OK);
+    for (*ret_tables = 0; sqlite3_step(st) == SQLITE_ROW; ++*ret_tables) {
+        char sql[128];
+        snprintf(sql, sizeof sql, "SELECT count(*) FROM %s WHERE event=?", sqlite3_column_text(st, 0));
+        n += number_of(db, sql, (int64_t)event.key) > 0;
+    }
+    sqlite3_finalize(st);
+    return n;
+}
+
+/* An event of which every table holds something, except those of what is kept beside events. */
+static struct id make_full_event(struct fixture *f, uint32_t tenant, uint32_t sub) {
+    struct id event = publish(f, tenant, sub);
+    struct fanout_job job = {.event_key = event.key, .tenant_no = tenant, .state = FANOUT_DONE};
+    finish_one(f, tenant, sub, DELIVERY_DLQ);
+    begin(f);
+    assert_int_equal(store_insert_job(f->store, &job), 0);
+    assert_int_equal(store_replay(f->store, event.key, sub, 0, f->now, SLICE_LIT("one"), SLICE_LIT("key_1")),
+                     0);
+    commit(f);
+    finish_one(f, tenant, sub, DELIVERY_DLQ);
+    struct receipt_record receipt = {
+        .event_key = event.key, .subscription_no = sub, .tenant_no = tenant, .number = 1, .at = f->now};
+    begin(f);
+    assert_int_equal(store_insert_receipt(f->store, &receipt), 0);
+    bool more = true;
+    while (more)
+        assert_int_equal(store_extend_log(f->store, event.key, 10, &more), 0);
+    commit(f);
+    return event;
+}
+
+static void test_no_row_of_an_old_event_is_left_anywhere(void **state) {
+    struct fixture *f = *state;
+    sqlite3 *db;
+    unsigned tables;
+    if (!fixture_is_sqlite(f))
+        skip();
+    char *path = fixture_path(f);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
+    static const unsigned limits[] = {1, 3, 100}; /* cut short at every row, too */
+    for (size_t i = 0; i < COUNT(limits); i++) {
+        struct id old = make_full_event(f, tenant, sub);
+        unsigned filled = tables_with(db, old, &tables);
+        assert_true(filled == tables && tables >= 7);
+        assert_int_equal(number_of(db, "SELECT sum(n) FROM dlq_counts", 0), 1);
+        f->now += DAY_MS;
+        (void)retain(f, tenant, f->now, limits[i]);
+        assert_int_equal(tables_with(db, old, &tables), 0);
+        assert_int_equal(number_of(db, "SELECT count(*) FROM events WHERE key=?", (int64_t)old.key), 0);
+        assert_int_equal(number_of(db, "SELECT sum(n) FROM dlq_counts", 0), 0);
+    }
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    free(path);
 }
 
 static void test_what_is_open_stays(void **state) {
@@ -231,6 +309,7 @@ static void test_a_sweep_goes_by_each_tenants_days(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_old_and_closed_leaves_with_all_its_rows),
+        STORE_TEST(test_no_row_of_an_old_event_is_left_anywhere),
         STORE_TEST(test_what_is_open_stays),
         STORE_TEST(test_other_tenants_keep_theirs),
         STORE_TEST(test_steps_are_bounded),
