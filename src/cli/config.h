@@ -45,3 +45,5 @@ bool config_is_given(const struct config *c, const char *name);
 /* The list of settings, for a terminal; and as docs/configuration.md has it. */
 void config_help(struct buf *out);
 void config_help_markdown(struct buf *out);
+/* A config file of all settings, with every line a comment: deploy/posthorn.conf. */
+void config_help_file(struct buf *out);

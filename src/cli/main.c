@@ -132,9 +132,9 @@ static int command_version(int argc, char **argv) {
     return write_out(&out);
 }
 
-static int print_settings_markdown(void) {
+static int print_settings(void (*write)(struct buf *out)) {
     _cleanup_buf_ struct buf out = {0};
-    config_help_markdown(&out);
+    write(&out);
     return write_out(&out);
 }
 
@@ -147,7 +147,9 @@ static int run(const struct command *c, int argc, char **argv) {
         if (is_help(argv[i]))
             return help_on(c);
         if (c->has_settings && strcmp(argv[i], "--help-markdown") == 0)
-            return print_settings_markdown();
+            return print_settings(config_help_markdown);
+        if (c->has_settings && strcmp(argv[i], "--help-config") == 0)
+            return print_settings(config_help_file);
     }
     return c->run(argc, argv);
 }
