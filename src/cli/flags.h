@@ -21,13 +21,3 @@ bool flags_next(struct flags *f, struct flag *ret);
 /* The value of the flag just returned: what follows "=", else the next argument, which is taken; NULL when
  * there is none or it begins with "--" (then write --name=--text). */
 const char *flags_value(struct flags *f, const struct flag *flag);
-
-/* Parses a command's flags and up to one plain argument into texts. Every mistake adds a line to `problems`;
- * -EINVAL when there was one. */
-struct flag_spec {
-    const char *name;
-    const char **value;
-    bool *given; /* in place of value: the flag takes none */
-};
-int flags_parse(int argc, char *const *argv, const struct flag_spec *specs, size_t n, const char **plain,
-                struct buf *problems) MUST_USE;

@@ -5,8 +5,8 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "cli/args.h"
 #include "cli/commands.h"
-#include "cli/flags.h"
 #include "cli/hardening.h"
 #include "cli/secret_key.h"
 #include "store/upkeep.h"
@@ -58,21 +58,20 @@ static int load_config(struct upkeep *u, struct buf *problems) {
     return r;
 }
 
-enum takes { TAKES_NO_FILE, TAKES_A_FILE, NEEDS_A_FILE };
-
 /* EXIT_DONE, or the status to end with. */
-static int parse(struct upkeep *u, int argc, char **argv, enum takes takes) {
-    const struct flag_spec specs[] = {
-        {"data", &u->data, NULL}, {"store", &u->store, NULL}, {"config", &u->settings, NULL},
-        {"json", NULL, &u->json}, {"force", NULL, &u->force}, {"unverified", NULL, &u->unverified},
-    };
-    size_t n = sizeof specs / sizeof specs[0] - (strcmp(u->command, "restore") == 0 ? 0 : 2);
+static int parse(struct upkeep *u, const struct command *command, int argc, char **argv) {
+    struct args args = {0};
     _cleanup_buf_ struct buf problems = {0};
-    int r = flags_parse(argc, argv, specs, n, takes == TAKES_NO_FILE ? NULL : &u->file, &problems);
-    if (r == 0 && takes == NEEDS_A_FILE && !u->file) {
-        buf_add_str(&problems, "the FILE is missing\n");
-        r = -EINVAL;
-    }
+    args_know(&args, command->options, command->options_n);
+    int r = args_parse(&args, argc, argv, command->arguments ? command->arguments : "", &problems);
+    u->command = command->name;
+    u->file = args.plain[0];
+    u->data = args_value(&args, "data");
+    u->store = args_value(&args, "store");
+    u->settings = args_value(&args, "config");
+    u->json = args_is_set(&args, "json");
+    u->force = args_is_set(&args, "force");
+    u->unverified = args_is_set(&args, "unverified");
     if (r == 0)
         r = load_config(u, &problems);
     if (r < 0)
@@ -176,9 +175,9 @@ static int run_backup(struct upkeep *u) {
     return end_output(&out);
 }
 
-int command_backup(int argc, char **argv) {
-    _cleanup_(upkeep_free) struct upkeep u = {.command = "backup"};
-    int status = parse(&u, argc, argv, NEEDS_A_FILE);
+static int command_backup(int argc, char **argv) {
+    _cleanup_(upkeep_free) struct upkeep u = {0};
+    int status = parse(&u, &backup_command, argc, argv);
     return status == EXIT_DONE ? run_backup(&u) : status;
 }
 
@@ -235,9 +234,9 @@ static int run_check(struct upkeep *u) {
     return r < 0 && r != -EUCLEAN ? refused(u, message) : print_check(u, u->file ? u->file : u->config.store);
 }
 
-int command_check(int argc, char **argv) {
-    _cleanup_(upkeep_free) struct upkeep u = {.command = "check"};
-    int status = parse(&u, argc, argv, TAKES_A_FILE);
+static int command_check(int argc, char **argv) {
+    _cleanup_(upkeep_free) struct upkeep u = {0};
+    int status = parse(&u, &check_command, argc, argv);
     return status == EXIT_DONE ? run_check(&u) : status;
 }
 
@@ -313,9 +312,9 @@ static int run_restore(struct upkeep *u) {
     return end_output(&out);
 }
 
-int command_restore(int argc, char **argv) {
-    _cleanup_(upkeep_free) struct upkeep u = {.command = "restore"};
-    int status = parse(&u, argc, argv, NEEDS_A_FILE);
+static int command_restore(int argc, char **argv) {
+    _cleanup_(upkeep_free) struct upkeep u = {0};
+    int status = parse(&u, &restore_command, argc, argv);
     return status == EXIT_DONE ? run_restore(&u) : status;
 }
 
@@ -341,8 +340,65 @@ static int run_migrate(struct upkeep *u) {
     return end_output(&out);
 }
 
-int command_migrate(int argc, char **argv) {
-    _cleanup_(upkeep_free) struct upkeep u = {.command = "migrate"};
-    int status = parse(&u, argc, argv, TAKES_NO_FILE);
+static int command_migrate(int argc, char **argv) {
+    _cleanup_(upkeep_free) struct upkeep u = {0};
+    int status = parse(&u, &migrate_command, argc, argv);
     return status == EXIT_DONE ? run_migrate(&u) : status;
 }
+
+/* ---- the table ---- */
+
+#define FLAGS                                                                                                \
+    {"data", "DIR", "the data folder (default ./posthorn-data)", OPTION_TEXT, IN_COMMAND, NULL, NULL},       \
+        {"store", "URL", "the store, where it is not in the data folder", OPTION_TEXT, IN_COMMAND,           \
+         NULL,    NULL},                                                                                     \
+        {"config", "FILE", "the settings of the server", OPTION_TEXT, IN_COMMAND, NULL, NULL},               \
+        {"json", NULL, "answer with a JSON object", OPTION_BOOL, IN_COMMAND, NULL, NULL},
+
+static const struct option options[] = {FLAGS};
+static const struct option restore_options[] = {
+    FLAGS{"force", NULL, "also into a folder that is not empty: its store is replaced", OPTION_BOOL,
+          IN_COMMAND, NULL, NULL},
+    {"unverified", NULL, "do not look whether the backup is sound", OPTION_BOOL, IN_COMMAND, NULL, NULL},
+};
+
+const struct command backup_command = {
+    .name = "backup",
+    .heading = "Its store",
+    .run = command_backup,
+    .arguments = "FILE",
+    .summary = "copy the store into one file, while a server runs on it",
+    .details =
+        "FILE is made whole or not at all, with mode 0600. The signing secrets in it are sealed: the key\n"
+        "(secret.key) is not in it, keep a copy of that apart.\n",
+    .examples = "posthorn backup /backup/posthorn-monday.db --data /var/lib/posthorn\n",
+    OPTIONS(options),
+};
+
+const struct command restore_command = {
+    .name = "restore",
+    .run = command_restore,
+    .arguments = "FILE",
+    .summary = "put a backup in the place of the store",
+    .details = "All or nothing, and never under a running server.\n",
+    .examples = "posthorn restore /backup/posthorn-monday.db --data /var/lib/posthorn\n",
+    OPTIONS(restore_options),
+};
+
+const struct command check_command = {
+    .name = "check",
+    .run = command_check,
+    .arguments = "[FILE]",
+    .summary = "look whether the store, or a backup, is sound",
+    .details = "Exit status 0: sound, 1: not, or it could not be looked at.\n",
+    .examples = "posthorn check --data /var/lib/posthorn\nposthorn check /backup/posthorn-monday.db\n",
+    OPTIONS(options),
+};
+
+const struct command migrate_command = {
+    .name = "migrate",
+    .run = command_migrate,
+    .summary = "bring the store's schema up to date without serving",
+    .examples = "posthorn migrate --data /var/lib/posthorn\n",
+    OPTIONS(options),
+};

@@ -1,15 +1,15 @@
-#include <errno.h>
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "cli/args.h"
 #include "cli/commands.h"
-#include "cli/flags.h"
+#include "cli/input.h"
 #include "core/webhook.h"
 
 enum { VERIFY_BODY_MAX = 80 << 20 }; /* above the largest event that a server may be set to take */
 
 struct verify_flags {
-    const char *secret, *id, *timestamp, *signature, *tolerance, *file;
+    const char *secret, *id, *timestamp, *signature;
 };
 
 /* "any", or seconds. */
@@ -34,23 +34,6 @@ static void need(const char *name, const char *value, struct buf *problems) {
         buf_addf(problems, "--%s is missing\n", name);
 }
 
-static int read_body(const char *path, struct buf *body, struct buf *problems) {
-    bool standard_input = !path || strcmp(path, "-") == 0;
-    FILE *f = standard_input ? stdin : fopen(path, "re");
-    char block[65536];
-    size_t n;
-    body->limit = VERIFY_BODY_MAX;
-    while (f && (n = fread(block, 1, sizeof block, f)) > 0)
-        buf_add(body, block, n);
-    if (!f || ferror(f))
-        buf_addf(problems, "%s: cannot be read: %s\n", path ? path : "-", strerror(errno));
-    else if (!buf_ok(body))
-        buf_addf(problems, "%s: is longer than %d bytes\n", path ? path : "-", VERIFY_BODY_MAX);
-    if (f && !standard_input)
-        fclose(f);
-    return problems->n ? -EINVAL : 0;
-}
-
 static int judge(const struct verify_flags *v, const struct signing_key *key, int64_t tolerance,
                  struct slice body) {
     struct signer *s = signer_new();
@@ -68,17 +51,15 @@ static int judge(const struct verify_flags *v, const struct signing_key *key, in
     return verdict != WEBHOOK_VALID ? EXIT_REFUSED : EXIT_DONE;
 }
 
-int command_verify(int argc, char **argv) {
-    struct verify_flags v = {0};
-    const struct flag_spec specs[] = {
-        {"secret", &v.secret, NULL},       {"id", &v.id, NULL},
-        {"timestamp", &v.timestamp, NULL}, {"signature", &v.signature, NULL},
-        {"tolerance", &v.tolerance, NULL},
-    };
+static int command_verify(int argc, char **argv) {
+    struct args args = {0};
     _cleanup_buf_ struct buf problems = {0}, body = {0};
     struct signing_key key = {0};
     int64_t tolerance = 0;
-    int r = flags_parse(argc, argv, specs, sizeof specs / sizeof specs[0], &v.file, &problems);
+    args_know(&args, verify_command.options, verify_command.options_n);
+    int r = args_parse(&args, argc, argv, verify_command.arguments, &problems);
+    struct verify_flags v = {args_value(&args, "secret"), args_value(&args, "id"),
+                             args_value(&args, "timestamp"), args_value(&args, "signature")};
     if (r == 0) {
         need("secret", v.secret, &problems);
         need("id", v.id, &problems);
@@ -87,11 +68,32 @@ int command_verify(int argc, char **argv) {
     }
     if (v.secret && signing_key_parse(slice_of(v.secret), &key) < 0)
         buf_add_str(&problems, "--secret must be whsec_… or whpk_… as the server gave it\n");
-    if (!parse_tolerance(v.tolerance, &tolerance))
+    if (!parse_tolerance(args_value(&args, "tolerance"), &tolerance))
         buf_add_str(&problems, "--tolerance must be a number of seconds or any\n");
-    if (r < 0 || problems.n || read_body(v.file, &body, &problems) < 0)
+    if (r < 0 || problems.n || input_read(args.plain[0], VERIFY_BODY_MAX, &body, &problems) < 0)
         return usage_problems("verify", &problems);
     int status = judge(&v, &key, tolerance, buf_slice(&body));
     explicit_bzero(&key, sizeof key);
     return status;
 }
+
+static const struct option options[] = {
+    {"secret", "SECRET", "the subscription's secret (whsec_…) or public key (whpk_…)", OPTION_TEXT,
+     IN_COMMAND, NULL, NULL},
+    {"id", "ID", "header webhook-id", OPTION_TEXT, IN_COMMAND, NULL, NULL},
+    {"timestamp", "T", "header webhook-timestamp: Unix seconds", OPTION_TEXT, IN_COMMAND, NULL, NULL},
+    {"signature", "SIG", "header webhook-signature", OPTION_TEXT, IN_COMMAND, NULL, NULL},
+    {"tolerance", "S", "how many seconds the timestamp may be off (default 300; \"any\": any age)",
+     OPTION_TEXT, IN_COMMAND, NULL, NULL},
+};
+
+const struct command verify_command = {
+    .name = "verify",
+    .run = command_verify,
+    .arguments = "[FILE]",
+    .summary = "check a webhook's signature",
+    .details = "The body is read from FILE, or from standard input. Exit status 0: valid, 1: not valid.\n",
+    .examples =
+        "posthorn verify --secret whsec_… --id dlv_… --timestamp 1795553340 --signature v1,… body.json\n",
+    OPTIONS(options),
+};

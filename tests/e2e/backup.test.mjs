@@ -313,7 +313,7 @@ describe('check', { concurrency: false }, () => {
       [['backup', 'a', '--force'], /unknown flag --force/],
       [['migrate', 'surplus'], /unexpected argument surplus/],
       [['check', '--daat', 'x'], /did you mean --data\?/],
-      [['restore', 'a', '--force=yes'], /--force does not take a value/],
+      [['restore', 'a', '--force=yes'], /--force=yes: must be true or false/],
       [['check', '--store', 'mysql:x'], /must be sqlite:FILE/],
     ]) {
       const { code, stderr } = await run(args);

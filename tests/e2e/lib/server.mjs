@@ -26,7 +26,7 @@ const children = new Set();
 process.on('exit', () => children.forEach((child) => child.kill('SIGKILL')));
 
 /** The tests' environment without settings of the developer's own server. */
-function cleanEnvironment(extra) {
+export function cleanEnvironment(extra) {
   const environment = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith('POSTHORN_') && name !== 'NODE_TEST_CONTEXT'),
   );
@@ -37,9 +37,10 @@ export async function temporaryFolder() {
   return mkdtemp(join(tmpdir(), 'posthorn-e2e-'));
 }
 
-/** Runs the program to its end: for starts that are refused, and for commands. */
-export async function run(args, { env = {}, limit = READY_LIMIT_MS } = {}) {
-  const child = spawn(BINARY, args, { env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] });
+/** Runs the program to its end: for starts that are refused, and for commands. input: what it reads on standard input. */
+export async function run(args, { env = {}, input, limit = READY_LIMIT_MS } = {}) {
+  const child = spawn(BINARY, args, { env: cleanEnvironment(env), stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'] });
+  child.stdin?.on('error', () => {}).end(input); // it may end without having read all
   children.add(child);
   const output = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr']) {
