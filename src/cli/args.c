@@ -1,9 +1,12 @@
 #include "cli/args.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "cli/flags.h"
 #include "cli/nearest.h"
+
+enum { ARGS_DIGITS_MAX = 18 };
 
 void args_know(struct args *a, const struct option *options, size_t n) {
     for (size_t i = 0; i < n; i++) {
@@ -103,4 +106,18 @@ const char *args_value(const struct args *a, const char *name) {
 bool args_is_set(const struct args *a, const char *name) {
     const char *value = args_value(a, name);
     return value && strcmp(value, "true") == 0;
+}
+
+int64_t args_number(const struct args *a, const char *name, int64_t least, int64_t most, int64_t otherwise,
+                    struct buf *problems) {
+    const char *text = args_value(a, name);
+    if (!text)
+        return otherwise;
+    size_t n = strspn(text, "0123456789");
+    int64_t value = n > 0 && n <= ARGS_DIGITS_MAX && text[n] == '\0' ? strtoll(text, NULL, 10) : -1;
+    if (value >= least && value <= most)
+        return value;
+    buf_addf(problems, "--%s %s: must be a number from %lld to %lld\n", name, text, (long long)least,
+             (long long)most);
+    return otherwise;
 }

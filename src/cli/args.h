@@ -31,5 +31,9 @@ int args_parse(struct args *a, int argc, char *const *argv, const char *argument
 const char *args_value(const struct args *a, const char *name);
 /* Whether an OPTION_BOOL is set. */
 bool args_is_set(const struct args *a, const char *name);
+/* The whole number that was given, from least to most; `otherwise` when it was not. A line in problems says
+ * what is wrong with it. */
+int64_t args_number(const struct args *a, const char *name, int64_t least, int64_t most, int64_t otherwise,
+                    struct buf *problems);
 /* How many words of `arguments` must, and may, be given. */
 void arguments_count(const char *arguments, size_t *ret_least, size_t *ret_most);

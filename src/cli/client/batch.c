@@ -6,6 +6,7 @@
 
 #include "cli/client/call.h"
 #include "cli/client/field.h"
+#include "cli/client/interrupt.h"
 #include "cli/client/progress.h"
 #include "cli/client/show.h"
 
@@ -23,8 +24,8 @@ struct batch {
     FILE *in;
     char *line; /* read, and not yet taken; of getline */
     size_t line_cap;
-    ssize_t line_n;           /* -1: the end */
-    int64_t taken, published; /* lines */
+    ssize_t line_n; /* -1: the end */
+    int64_t published;
     struct buf request, path;
     struct table table;
     struct progress progress;
@@ -65,9 +66,10 @@ static int ask(struct batch *b, struct http_answer *answer) {
         if (r < 0 || !is_overload(answer) || i == BATCH_PATIENCE)
             break;
         int64_t wait = answer->retry_after_seconds > 0 ? answer->retry_after_seconds : 1;
-        sleep((unsigned)(wait < BATCH_WAIT_SECONDS_MAX ? wait : BATCH_WAIT_SECONDS_MAX));
+        if (!interrupt_sleep(1000 * (wait < BATCH_WAIT_SECONDS_MAX ? wait : BATCH_WAIT_SECONDS_MAX)))
+            break;
     }
-    if (r == 0 && answer->status >= 200 && answer->status < 300)
+    if (call_succeeded(r, answer))
         return EXIT_DONE;
     progress_clear(&b->progress);
     int status = call_complain(b->call, r, answer);
@@ -125,6 +127,7 @@ int event_batch(struct call *c) {
         .in = is_input ? stdin : fopen(path, "re"),
         .table = {.columns = c->verb->view->columns, .columns_n = c->verb->view->columns_n},
     };
+    interrupt_catch(); /* so that it is said how many were published */
     progress_start(&b.progress, isatty(2) && !isatty(1));
     if (!b.in)
         buf_addf(&problems, "%s: cannot be read: %s\n", path, strerror(errno));

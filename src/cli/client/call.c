@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "cli/client/field.h"
+#include "cli/client/interrupt.h"
 #include "cli/client/list.h"
 #include "cli/client/show.h"
 
@@ -72,13 +73,22 @@ int call_complain(const struct call *c, int r, const struct http_answer *a) {
         say_refusal(c, a);
         return EXIT_REFUSED;
     }
-    call_say(c, "the server cannot be reached: %s", r == -ECANCELED ? "interrupted" : http_problem(c->http));
+    if (r == -ECANCELED) {
+        call_say(c, "interrupted: a request under way may have had its effect");
+        return EXIT_INTERRUPTED;
+    }
+    call_say(c, "the server cannot be reached: %s", http_problem(c->http));
     return EXIT_UNREACHABLE;
 }
 
 int call_ask(struct call *c, const struct http_request *request, struct http_answer *ret) {
     int r = http_ask(c->http, request, ret);
-    return r == 0 && ret->status >= 200 && ret->status < 300 ? EXIT_DONE : call_complain(c, r, ret);
+    return call_succeeded(r, ret) ? EXIT_DONE : call_complain(c, r, ret);
+}
+
+int call_get(struct call *c, const char *path, struct http_answer *ret) {
+    struct http_request request = {.method = "GET", .path = path};
+    return http_ask(c->http, &request, ret);
 }
 
 int call_ask_verb(struct call *c, struct http_answer *ret) {

@@ -36,6 +36,11 @@ int call_ask(struct call *c, const struct http_request *r, struct http_answer *r
 int call_complain(const struct call *c, int r, const struct http_answer *a);
 /* The request that the verb describes. */
 int call_ask_verb(struct call *c, struct http_answer *ret) MUST_USE;
+/* GET of a path; otherwise as http_ask. */
+int call_get(struct call *c, const char *path, struct http_answer *ret) MUST_USE;
+static inline bool call_succeeded(int r, const struct http_answer *a) {
+    return r == 0 && a->status >= 200 && a->status < 300;
+}
 /* Prints an answer as the verb's view and --json say. */
 int call_show(struct call *c, const struct http_answer *a) MUST_USE;
 

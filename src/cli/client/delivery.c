@@ -1,5 +1,6 @@
 #include "cli/client/client.h"
 #include "cli/client/verb.h"
+#include "cli/client/watch.h"
 
 static const struct column columns[] = {
     {"ID", "id", false},
@@ -33,20 +34,31 @@ static const struct view record = {.sections = {{"Attempts", "attempts", COLUMNS
                                                 {"Timeline", "timeline", COLUMNS(timeline_columns)}}};
 static const struct view counts = {.sections = {{"By subscription", "data", COLUMNS(count_columns)}}};
 
-static const struct option filters[] = {
-    {"state", "STATE", "pending, attempting, retry, delivered, dlq or replaying", OPTION_TEXT, IN_QUERY,
-     "state", "pending attempting retry delivered dlq replaying"},
-    {"subscription", "ID", "of this subscription", OPTION_TEXT, IN_QUERY, "subscription_id", NULL},
-    {"event", "ID", "of this event", OPTION_TEXT, IN_QUERY, "event_id", NULL},
-    {"type", "TYPE", "of events of this type", OPTION_TEXT, IN_QUERY, "event_type", NULL},
-    {"ordering-key", "TEXT", "of events with this ordering key", OPTION_TEXT, IN_QUERY, "ordering_key", NULL},
-    {"status-code", "CODE", "whose last answer was this", OPTION_TEXT, IN_QUERY, "status_code", NULL},
-    {"error", "CODE", "whose last error was this: timeout, connect_refused, dns, tls, …", OPTION_TEXT,
-     IN_QUERY, "error", "timeout connect_refused dns tls blocked_address reset lease_expired"},
-    {"reason", "CODE", "in the dead-letter queue for this reason", OPTION_TEXT, IN_QUERY, "failure_reason",
-     "attempts_exhausted window_expired permanent_response gone blocked_address"},
-    {"since", "TIME", "created then or later; \"2h\" is two hours ago", OPTION_PAST, IN_QUERY, "since", NULL},
-    {"until", "TIME", "created before", OPTION_PAST, IN_QUERY, "until", NULL},
+#define FILTERS                                                                                                \
+    {"state",  "STATE", "pending, attempting, retry, delivered, dlq or replaying", OPTION_TEXT,                \
+     IN_QUERY, "state", "pending attempting retry delivered dlq replaying"},                                   \
+        {"subscription", "ID", "of this subscription", OPTION_TEXT, IN_QUERY, "subscription_id", NULL},        \
+        {"event", "ID", "of this event", OPTION_TEXT, IN_QUERY, "event_id", NULL},                             \
+        {"type", "TYPE", "of events of this type", OPTION_TEXT, IN_QUERY, "event_type", NULL},                 \
+        {"ordering-key", "TEXT", "of events with this ordering key", OPTION_TEXT, IN_QUERY,                    \
+         "ordering_key", NULL},                                                                                \
+        {"status-code", "CODE", "whose last answer was this", OPTION_TEXT, IN_QUERY, "status_code", NULL},     \
+        {"error",  "CODE",  "whose last error was this: timeout, connect_refused, dns, tls, …",   OPTION_TEXT, \
+         IN_QUERY, "error", "timeout connect_refused dns tls blocked_address reset lease_expired"},            \
+        {"reason",                                                                                             \
+         "CODE",                                                                                               \
+         "in the dead-letter queue for this reason",                                                           \
+         OPTION_TEXT,                                                                                          \
+         IN_QUERY,                                                                                             \
+         "failure_reason",                                                                                     \
+         "attempts_exhausted window_expired permanent_response gone blocked_address"},                         \
+        {"since", "TIME", "created then or later; \"2h\" is two hours ago", OPTION_PAST, IN_QUERY,             \
+         "since", NULL},                                                                                       \
+        {"until", "TIME", "created before", OPTION_PAST, IN_QUERY, "until", NULL},
+
+static const struct option filters[] = {FILTERS};
+static const struct option watch_filters[] = {
+    FILTERS{"interval-ms", "MS", "how often it looks (default 1000)", OPTION_NUMBER, IN_COMMAND, NULL, NULL},
 };
 static const struct option count_filters[] = {
     {"subscription", "ID", "of this subscription alone", OPTION_TEXT, IN_QUERY, "subscription_id", NULL},
@@ -84,6 +96,17 @@ static const struct verb verbs[] = {
      .method = "GET",
      .path = ALL "/{id}/attempts",
      .view = &attempts},
+    {.name = "watch",
+     .summary = "show deliveries as they change, until Ctrl-C",
+     .details = "Begins with the last ten. The newest 1,000 that match are watched; with --json each change "
+                "is a line of JSON.\n",
+     .examples = "posthorn delivery watch --tenant acme\n"
+                 "posthorn delivery watch --tenant acme --state dlq --json | jq -r .failure_reason\n",
+     .method = "GET",
+     .path = ALL,
+     OPTIONS(watch_filters),
+     .view = &plain,
+     .run = watch_run},
     {.name = "replay",
      .arguments = "ID",
      .summary = "send a closed delivery again: the same ids, the same bytes",

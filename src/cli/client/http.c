@@ -2,24 +2,15 @@
 
 #include <curl/curl.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
+
+#include "cli/client/interrupt.h"
 
 struct http {
     CURL *curl;
     const char *url, *key, *ca;
     char problem[CURL_ERROR_SIZE];
 };
-
-static volatile sig_atomic_t stopped;
-
-void http_stop(void) {
-    stopped = 1;
-}
-
-bool http_stopped(void) {
-    return stopped != 0;
-}
 
 struct http *http_new(const char *url, const char *key, const char *ca) {
     struct http *h = calloc(1, sizeof *h);
@@ -58,7 +49,7 @@ static size_t take_body(char *p, size_t size, size_t n, void *arg) {
 
 static int check_stop(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d) {
     (void)arg, (void)a, (void)b, (void)c, (void)d;
-    return stopped != 0;
+    return interrupted();
 }
 
 static bool add_header(struct curl_slist **list, const char *text) {

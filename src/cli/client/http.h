@@ -29,13 +29,10 @@ struct http_answer {
  * when memory is out. The texts are borrowed. */
 struct http *http_new(const char *url, const char *key, const char *ca);
 void http_free(struct http *h);
-/* -EHOSTUNREACH: there was no answer; http_problem says why. -ECANCELED: http_stop came between. */
+/* -EHOSTUNREACH: there was no answer; http_problem says why. -ECANCELED: interrupted. */
 int http_ask(struct http *h, const struct http_request *request, struct http_answer *ret) MUST_USE;
 const char *http_problem(const struct http *h);
 void http_answer_free(struct http_answer *a);
-/* Ends what is under way soon; for signal handlers. */
-void http_stop(void);
-bool http_stopped(void);
 
 DEFINE_CLEANUP(cleanup_http, struct http, http_free)
 #define _cleanup_answer_ _cleanup_(http_answer_free)

@@ -2,12 +2,11 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "cli/client/field.h"
 #include "cli/client/show.h"
 
-enum { PAGE_MAX = 250, LIST_DEFAULT = 50 };
+enum { PAGE_MAX = 250, LIST_DEFAULT = 50, LIST_MAX = 1000000000 };
 
 struct list {
     struct call *call;
@@ -19,15 +18,13 @@ struct list {
 };
 
 static int parse_limit(struct list *l, struct buf *problems) {
-    const char *text = args_value(&l->call->args, "limit");
-    bool all = args_is_set(&l->call->args, "all");
-    l->left = all ? INT64_MAX : LIST_DEFAULT;
-    if (text && all)
+    const struct args *args = &l->call->args;
+    bool all = args_is_set(args, "all");
+    l->left = args_number(args, "limit", 1, LIST_MAX, LIST_DEFAULT, problems);
+    if (all && args_value(args, "limit"))
         buf_add_str(problems, "--limit and --all exclude each other\n");
-    else if (text && (strspn(text, "0123456789") != strlen(text) || strlen(text) > 9 || atoll(text) < 1))
-        buf_addf(problems, "--limit %s: must be a number from 1\n", text);
-    else if (text)
-        l->left = atoll(text);
+    if (all)
+        l->left = INT64_MAX;
     return problems->n ? -EINVAL : 0;
 }
 

@@ -1,8 +1,10 @@
 // The program's clients as a user runs them, against a test's server and tenant.
 
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 
-import { run } from './server.mjs';
+import { BINARY, cleanEnvironment, run } from './server.mjs';
+import { waitFor } from './wait.mjs';
 
 /** What a shell that is set up for this server and tenant has in its environment. */
 export const shellOf = (server, tenant) => ({
@@ -29,4 +31,28 @@ export function cliOf(server, tenant) {
     return text ? JSON.parse(text) : undefined;
   };
   return { cli, done, json };
+}
+
+const quoted = (word) => `'${word.replaceAll("'", "'\\''")}'`;
+
+/**
+ * Starts a command that goes on until it is told to end. terminal: on a terminal of its own, whose stdout and stderr are one. said(…) waits for
+ * a pattern; ctrlC() interrupts as one types it (without a terminal: by the signal); end() waits for the exit status.
+ */
+export function startCli(words, { env = {}, terminal = false } = {}) {
+  const [program, args] = terminal ? ['script', ['-qec', [BINARY, ...words].map(quoted).join(' '), '/dev/null']] : [BINARY, words];
+  const child = spawn(program, args, { env: cleanEnvironment({ TERM: 'xterm', ...env }), stdio: ['pipe', 'pipe', 'pipe'] });
+  const ended = new Promise((resolve) => child.once('close', resolve));
+  const started = { child, stdout: '', stderr: '' };
+  child.stdin.on('error', () => {});
+  for (const name of ['stdout', 'stderr']) child[name].setEncoding('utf8').on('data', (text) => (started[name] += text));
+  started.said = (pattern, name = 'stdout') =>
+    waitFor(() => started[name].match(pattern), { what: () => `${pattern} in:\n${started.stdout}\n${started.stderr}` });
+  started.ctrlC = () => (terminal ? child.stdin.write('\x03') : child.kill('SIGINT'));
+  started.end = () => ended;
+  started.remove = async () => {
+    child.kill('SIGKILL');
+    await ended;
+  };
+  return started;
 }
