@@ -1,4 +1,5 @@
-/* One lane and its neighbours in the fair queue, as lanes.c and fair.c share them. */
+/* Lanes from the inside, as the rooms behind lanes.h share them: lanes.c (they come and go, and fall due),
+ * allowance.c, fair.c, claims.c, outcomes.c, history.c, lane_stats.c. */
 #pragma once
 
 #include <uthash.h>
@@ -60,6 +61,19 @@ struct fair_queue {
     int64_t credit[TIERS];
 };
 
+struct lanes {
+    struct tenant_budgets *tenants;
+    struct metrics *metrics;
+    uint32_t budget;
+    int64_t margin_ms;
+    struct lane *by_no;
+    struct lane_group *groups; /* keyed by tenant and tier */
+    struct fair_queue ready;
+    struct heap wakes, expiries;
+    struct lane *relanes;
+    uint32_t in_flight[TIERS]; /* claims under way included */
+};
+
 /* Of every round, premium gets 8 parts, standard 4, bulk 1, as far as they have work. */
 void fair_push(struct fair_queue *q, struct lane *l);   /* to the end of its tenant's turn; idempotent */
 void fair_remove(struct fair_queue *q, struct lane *l); /* idempotent */
@@ -74,3 +88,24 @@ struct lane_history *lane_history_of(struct lane *l); /* NULL when memory is out
 void lane_history_add(struct lane *l, bool success, int32_t latency_ms);
 /* The latency below which `share` of the attempts were, -1 when there were none. */
 int32_t lane_history_percentile(const struct lane_history *h, double share);
+
+struct lane *lanes_find(struct lanes *ls, uint32_t no); /* NULL when unknown */
+/* Frees a lane of which nothing is in flight. */
+void lane_free(struct lanes *ls, struct lane *l);
+/* What was in flight or reserved has become more, or less, by delta. */
+void lane_count_in_flight(struct lanes *ls, struct lane *l, int64_t delta);
+/* Which tiers may have more in flight. */
+void lanes_tiers_with_room(const struct lanes *ls, bool ret[TIERS]);
+
+struct allowance {
+    uint32_t tasks;       /* that may be claimed now */
+    enum lane_wait cause; /* why none */
+    int64_t wake_at;      /* when time alone changes that, INT64_MAX when it does not */
+};
+struct allowance lane_allowance(struct lane *l, int64_t now);
+/* Puts the lane where its state says: into the fair queue, to sleep until a moment, or nowhere. Call after
+ * every change. */
+void lane_refresh(struct lanes *ls, struct lane *l, int64_t now);
+/* A lane that holds work it may not send sheds what expires meanwhile; while paused nothing expires. */
+void lane_refresh_expiry(struct lanes *ls, struct lane *l, int64_t now);
+void lane_set_waiting(struct lanes *ls, struct lane *l, enum lane_wait cause);
