@@ -1,5 +1,6 @@
 #include "cli/config.h"
 
+#include <curl/curl.h>
 #include <errno.h>
 #include <ini.h>
 #include <stdio.h>
@@ -314,6 +315,40 @@ static void check_operator(struct load *l) {
     explicit_bzero(&key, sizeof key);
 }
 
+/* Whether it is an http or https URL with a host, and without user or query. */
+static bool is_plain_url(const char *text) {
+    static const CURLUPart refused[] = {CURLUPART_USER, CURLUPART_PASSWORD, CURLUPART_QUERY,
+                                        CURLUPART_FRAGMENT};
+    bool good = strncmp(text, "http://", strlen("http://")) == 0 ||
+                strncmp(text, "https://", strlen("https://")) == 0;
+    CURLU *url = curl_url();
+    good = good && url && curl_url_set(url, CURLUPART_URL, text, 0) == CURLUE_OK;
+    for (size_t i = 0; good && i < COUNT(refused); i++) {
+        char *part = NULL;
+        good = curl_url_get(url, refused[i], &part, 0) != CURLUE_OK;
+        curl_free(part);
+    }
+    curl_url_cleanup(url);
+    return good;
+}
+
+static void check_tracing(struct load *l) {
+    const struct config *c = l->config;
+    if (c->otlp_url && !is_plain_url(c->otlp_url))
+        refuse(l, "otlp-url must be an http or https URL without user, query or fragment, such as "
+                  "http://127.0.0.1:4318");
+    if (c->otlp_header && !c->otlp_url)
+        refuse(l, "otlp-header is of no use without otlp-url");
+    if (!c->otlp_header)
+        return;
+    const char *colon = strstr(c->otlp_header, ": ");
+    bool good = colon && colon != c->otlp_header && colon[2] != '\0';
+    for (const char *at = c->otlp_header; good && *at; at++)
+        good = (unsigned char)*at >= ' ' && *at != 0x7f && (at >= colon || *at != ' ');
+    if (!good)
+        refuse(l, "otlp-header must be NAME: VALUE, such as Authorization: Bearer KEY");
+}
+
 static void check_listener(struct load *l, const char *name, const struct listen_address *a) {
     if (is_loopback(a) || l->config->tls_certificate || l->config->insecure_listen)
         return;
@@ -330,6 +365,7 @@ static void check_listener(struct load *l, const char *name, const struct listen
 static void check_together(struct load *l) {
     const struct config *c = l->config;
     check_operator(l);
+    check_tracing(l);
     check_listener(l, "listen", &c->listen);
     if (c->admin_listen.size)
         check_listener(l, "admin-listen", &c->admin_listen);

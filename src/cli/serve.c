@@ -45,6 +45,7 @@ struct server {
     uint8_t receipt_key[RECEIPT_KEY_SIZE];
     struct id_source ids;
     struct metrics *metrics;
+    struct tracer *tracer;
     struct directory *directory;
     struct body_cache *bodies;
     struct fanout *fanout;
@@ -280,6 +281,7 @@ static int start_dispatch(struct server *s) {
         .store = s->store,
         .writer = s->writer,
         .metrics = s->metrics,
+        .tracer = s->tracer,
         .bodies = s->bodies,
         .egress = &s->egress,
         .loops = (unsigned)s->c->loops,
@@ -308,8 +310,21 @@ static int start_replayer(struct server *s) {
     return replayer_new(&o, &s->replayer);
 }
 
+static int start_tracer(struct server *s) {
+    struct tracer_options o = {.url = s->c->otlp_url,
+                               .header = s->c->otlp_header,
+                               .instance = s->worker_name,
+                               .sample_percent = (unsigned)s->c->otlp_sample_percent,
+                               .metrics = s->metrics};
+    int r = o.url ? tracer_start(&o, &s->tracer) : 0;
+    fanout_record(s->fanout, s->tracer);
+    return r;
+}
+
 static int start_stages(struct server *s) {
-    int r = writer_start(s->store, (size_t)s->c->queue_max, s->metrics, &s->writer);
+    int r = start_tracer(s);
+    if (r == 0)
+        r = writer_start(s->store, (size_t)s->c->queue_max, s->metrics, &s->writer);
     if (r == 0)
         r = pump_new(s->fanout, s->writer, &s->pump);
     if (r == 0)
@@ -322,7 +337,8 @@ static int start_stages(struct server *s) {
         (struct apply_context){s->store, s->writer, s->fanout, s->dispatch, s->c->allow_http, &s->policies};
     writer_on_commit(s->writer, after_commit, s);
     r = start_lanes(s);
-    struct ingest_options ingest = {s->writer, s->fanout, s->dispatch, s->bodies, &s->ids, s->metrics};
+    struct ingest_options ingest = {s->writer, s->fanout,  s->dispatch, s->bodies,
+                                    &s->ids,   s->metrics, s->tracer};
     if (r == 0)
         r = ingest_new(&ingest, &s->ingest);
     return r == 0 ? wake_lanes(s) : r;
@@ -432,6 +448,7 @@ static void stop(struct server *s) {
         dispatch_stop(s->dispatch);
     if (s->writer)
         writer_stop(s->writer);
+    tracer_stop(s->tracer);
     alarm(0);
     dispatch_free(s->dispatch);
     ingest_free(s->ingest);

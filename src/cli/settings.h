@@ -86,6 +86,16 @@
     X(FORMAT, log_json, "log-format", "text", 0, 0, "FORMAT",                                                \
       "form of the log on stderr: text or json (a JSON object a line)",                                      \
       "json where a program collects the log")                                                               \
+    X(TEXT, otlp_url, "otlp-url", NULL, 0, 0, "URL",                                                         \
+      "a collector of traces (OTLP over HTTP, JSON), such as http://127.0.0.1:4318: gets spans of "          \
+      "publishing, "                                                                                         \
+      "fan-out and attempts",                                                                                \
+      "see where an event's time goes, together with the producer's and the receiver's spans")               \
+    X(TEXT, otlp_header, "otlp-header", NULL, 0, 0, "NAME: VALUE", "a header sent to the collector",         \
+      "a collector that asks for a key; as a variable or in the file")                                       \
+    X(NUMBER, otlp_sample_percent, "otlp-sample-percent", "100", 0, 100, "PERCENT",                          \
+      "how many of the publish requests without a traceparent begin a trace",                                \
+      "fewer at thousands of events a second; a traceparent is followed as its sampled flag says")           \
     X(NUMBER, metrics_per_subscription, "metrics-per-subscription", "0", 0, 100000, "N",                     \
       "subscriptions of which /metrics counts attempts apart, the first N that are seen; 0: none",           \
       "error rates by subscription in Prometheus; each makes two series there")                              \

@@ -1,10 +1,10 @@
 #include "core/trace.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 enum {
     TRACE_ID_AT = 3,
-    TRACE_ID_N = 32,
     SPAN_ID_AT = TRACE_ID_AT + TRACE_ID_N + 1,
     SPAN_ID_N = 16,
     FLAGS_AT = SPAN_ID_AT + SPAN_ID_N + 1,
@@ -119,6 +119,19 @@ struct slice trace_state(struct slice trace) {
 bool trace_sampled(struct slice trace) {
     CHECK(trace.n >= TRACEPARENT_N);
     return sampled_at(trace.p + FLAGS_AT);
+}
+
+void trace_id(struct slice trace, char ret[TRACE_ID_N + 1]) {
+    CHECK(trace.n >= TRACEPARENT_N);
+    memcpy(ret, trace.p + TRACE_ID_AT, TRACE_ID_N);
+    ret[TRACE_ID_N] = '\0';
+}
+
+uint64_t trace_span(struct slice trace) {
+    char digits[SPAN_ID_N + 1] = "";
+    CHECK(trace.n >= TRACEPARENT_N);
+    memcpy(digits, trace.p + SPAN_ID_AT, SPAN_ID_N);
+    return strtoull(digits, NULL, 16);
 }
 
 void trace_parent_for(struct slice trace, uint64_t span, char ret[TRACEPARENT_N + 1]) {

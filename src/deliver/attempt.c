@@ -102,8 +102,9 @@ static void add_receipt_token(struct attempt *a) {
 static void add_trace(struct attempt *a) {
     char parent[TRACEPARENT_N + 1];
     struct slice trace = blob_slice(a->body.trace), state = trace_state(trace);
-    uint64_t span = rng_next(a->context->rng);
-    trace_parent_for(trace, span ? span : 1, parent);
+    a->span = rng_next(a->context->rng);
+    a->span += a->span == 0;
+    trace_parent_for(trace, a->span, parent);
     a->traced_at = a->lines.n;
     buf_addf(&a->lines, "traceparent: %s\r\n", parent);
     if (state.n)

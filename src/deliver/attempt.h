@@ -39,6 +39,7 @@ struct attempt {
     struct buf lines; /* "Name: value\r\n…" */
     size_t signature_at, signature_n;
     size_t traced_at; /* in lines, where the trace and the subscriber's own headers begin; 0: no trace */
+    uint64_t span;    /* the id that this attempt has in it */
     struct client_request request;
 
     /* the caller's */

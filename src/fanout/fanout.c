@@ -18,9 +18,11 @@ struct fanout {
     struct index *index;
     struct judge *judge;
     struct metrics *metrics;
-    uint64_t last_served; /* event key of the job that had its turn last */
-    uint64_t last_seq;    /* at least the greatest seq of the jobs not done */
-    bool seq_known;       /* the store has been asked */
+    struct tracer *tracer; /* or NULL */
+    struct span finished;  /* of the job that this transaction ended; id 0: none */
+    uint64_t last_served;  /* event key of the job that had its turn last */
+    uint64_t last_seq;     /* at least the greatest seq of the jobs not done */
+    bool seq_known;        /* the store has been asked */
     bool has_jobs;
     bool jobs_counted;   /* those that a stop left behind, for the gauge */
     size_t made_at_once; /* with their events, since the last commit */
@@ -52,6 +54,10 @@ void fanout_free(struct fanout *f) {
     judge_free(f->judge);
     free(f->notices);
     free(f);
+}
+
+void fanout_record(struct fanout *f, struct tracer *t) {
+    f->tracer = t;
 }
 
 int fanout_put(struct fanout *f, struct subscription *s) {
@@ -233,6 +239,21 @@ static int next_job(struct fanout *f, struct store *st, struct fanout_job *ret) 
     return r < 0 ? r : (int)n;
 }
 
+/* Of a job that is done, to be recorded once that is committed. */
+static void note_span(struct fanout *f, const struct event_record *e, const struct fanout_job *job,
+                      int64_t now) {
+    if (!trace_sampled(e->trace))
+        return;
+    f->finished = (struct span){.id = tracer_new_id(f->tracer),
+                                .parent = trace_span(e->trace),
+                                .kind = SPAN_FANOUT,
+                                .started_us = id_ms(e->id) * 1000,
+                                .ended_us = now * 1000,
+                                .event_id = e->id,
+                                .count = job->deliveries};
+    trace_id(e->trace, f->finished.trace_id);
+}
+
 static int advance(struct fanout *f, struct store *st, struct fanout_job *job, int64_t now) {
     struct event_record e;
     int r = store_get_event(st, job->event_key, &e);
@@ -242,8 +263,11 @@ static int advance(struct fanout *f, struct store *st, struct fanout_job *job, i
     if (r < 0)
         return r;
     job->state = job->cursor >= job->upper ? FANOUT_DONE : FANOUT_EXPANDING;
-    if (job->state == FANOUT_DONE)
+    if (job->state == FANOUT_DONE) {
         metrics_gauge_add(f->metrics, METRIC_FANOUT_JOBS_PENDING, -1);
+        if (f->tracer && e.trace.p)
+            note_span(f, &e, job, now);
+    }
     return store_update_job(st, job);
 }
 
@@ -274,6 +298,7 @@ static int count_jobs(struct fanout *f, struct store *st) {
 
 int fanout_expand(struct fanout *f, struct store *st, int64_t now, bool *ret_more) {
     struct fanout_job job;
+    f->finished.id = 0;
     int r = f->jobs_counted ? 0 : count_jobs(f, st);
     if (r == 0)
         r = next_job(f, st, &job);
@@ -346,6 +371,9 @@ int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscrip
 
 void fanout_announce(struct fanout *f, struct dispatch *d) {
     f->made_at_once = 0;
+    if (f->finished.id)
+        tracer_add(f->tracer, &f->finished);
+    f->finished.id = 0;
     if (!f->notices_n)
         return;
     int r = dispatch_notify(d, f->notices, f->notices_n);

@@ -4,6 +4,7 @@
 
 #include "core/subscription.h"
 #include "lanes/dispatch.h"
+#include "observe/tracer.h"
 #include "store/store.h"
 
 struct fanout;
@@ -20,6 +21,8 @@ enum {
 
 int fanout_new(struct metrics *m, struct fanout **ret) MUST_USE;
 void fanout_free(struct fanout *f);
+/* Who records the spans of large fan-outs; nobody otherwise. */
+void fanout_record(struct fanout *f, struct tracer *t);
 
 /* Adds or replaces a subscription's snapshot (its own reference); only ACTIVE and PAUSED ones match new
  * events. Call it before the snapshot is shared: its filter is replaced by an equal one that others have. */

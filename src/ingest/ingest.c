@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "base/clock.h"
 #include "base/random.h"
 
 struct ingest {
@@ -115,9 +116,10 @@ static int accept_event(struct ingest_request *q, struct ingest_event *e, struct
         .deliver_at = p->deliver_at,
         .body = blob_slice(e->envelope),
         .data_size = (uint32_t)p->data.n,
-        .trace = q->trace,
+        .trace = q->kept_trace ? blob_slice(q->kept_trace) : SLICE_NONE,
     };
     int r = fanout_event(o->fanout, st, &record, q->only_subscription, q->submitted_at);
+    q->deliveries += record.deliveries;
     if (r == 0)
         r = store_insert_events(st, &record, 1);
     if (r == 0 && p->idempotency_key.p)
@@ -131,12 +133,44 @@ static int accept_request(struct writer_job *job, struct store *st) {
     if (r != 0)
         return r < 0 ? r : 0;
     r = fold_events(q, st);
+    if (q->span)
+        q->fanout_us = clock_mono_us();
     for (size_t i = 0; r == 0 && i < q->n; i++)
         if (!q->events[i].duplicate)
             r = accept_event(q, &q->events[i], st);
+    if (q->span)
+        q->fanned_out_us = clock_mono_us();
     if (r == 0 && q->idempotency_key.p)
         r = keep_whole_request(q, st);
     return r;
+}
+
+/* Monotonic microseconds of this request as Unix ones. */
+static int64_t wall_us(const struct ingest_request *q, int64_t mono_us) {
+    return q->submitted_at * 1000 + (mono_us - q->submitted_us);
+}
+
+static void record_spans(struct ingest_request *q, int result, bool accepted) {
+    struct span s = {.id = q->span,
+                     .parent = q->trace.p ? trace_span(q->trace) : 0,
+                     .kind = SPAN_PUBLISH,
+                     .failed = result < 0,
+                     .started_us = wall_us(q, q->submitted_us),
+                     .ended_us = wall_us(q, clock_mono_us()),
+                     .count = (uint32_t)q->n};
+    trace_id(blob_slice(q->kept_trace), s.trace_id);
+    memcpy(s.tenant_id, q->tenant_id, sizeof s.tenant_id);
+    s.event_id = result < 0 ? (struct id){0} : q->events[0].id;
+    tracer_add(q->ingest->o.tracer, &s);
+    if (!accepted)
+        return;
+    s.parent = s.id;
+    s.id = tracer_new_id(q->ingest->o.tracer);
+    s.kind = SPAN_FANOUT;
+    s.started_us = wall_us(q, q->fanout_us);
+    s.ended_us = wall_us(q, q->fanned_out_us);
+    s.count = q->deliveries;
+    tracer_add(q->ingest->o.tracer, &s);
 }
 
 static void request_done(struct writer_job *job, int result) {
@@ -146,6 +180,8 @@ static void request_done(struct writer_job *job, int result) {
         accepted += !q->events[i].duplicate;
     if (accepted)
         metrics_count(q->ingest->o.metrics, METRIC_EVENTS_PUBLISHED, accepted);
+    if (q->span)
+        record_spans(q, result, accepted != 0);
     q->done(q, result);
 }
 
@@ -158,10 +194,26 @@ void ingest_request_clear(struct ingest_request *r) {
     r->kept_trace = NULL;
 }
 
+/* The trace that its events are kept with: the producer's, in which this request is a step when that is
+ * recorded. */
+static int keep_trace(struct ingest *i, struct ingest_request *r) {
+    _cleanup_buf_ struct buf text = {0};
+    if (i->o.tracer)
+        tracer_begin(i->o.tracer, r->trace, &text, &r->span);
+    else
+        buf_add_slice(&text, r->trace);
+    if (!buf_ok(&text) || (text.n && !(r->kept_trace = blob_of(buf_slice(&text)))))
+        return -ENOMEM;
+    if (r->span)
+        r->submitted_us = clock_mono_us();
+    return 0;
+}
+
 /* Gives every event its id and builds its envelope, on the caller's thread. */
 static int prepare(struct ingest *i, struct ingest_request *r, int64_t now) {
-    if (r->trace.p && !(r->kept_trace = blob_of(r->trace)))
-        return -ENOMEM;
+    int err = keep_trace(i, r);
+    if (err < 0)
+        return err;
     uint64_t key = id_source_take(i->o.ids, now, (unsigned)r->n);
     for (size_t k = 0; k < r->n; k++) {
         struct ingest_event *e = &r->events[k];
@@ -186,6 +238,8 @@ int ingest_submit(struct ingest *i, struct ingest_request *r, int64_t now) {
     for (size_t k = 0; k < r->n; k++)
         r->events[k].envelope = NULL;
     r->kept_trace = NULL;
+    r->span = 0;
+    r->deliveries = 0;
     r->ingest = i;
     r->submitted_at = now;
     r->duplicate = false;

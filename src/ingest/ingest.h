@@ -3,7 +3,7 @@
 
 #include "core/event.h"
 #include "fanout/fanout.h"
-#include "observe/metrics.h"
+#include "observe/tracer.h"
 #include "store/body_cache.h"
 #include "store/writer.h"
 
@@ -18,6 +18,7 @@ struct ingest_options {
     struct body_cache *bodies;
     struct id_source *ids;
     struct metrics *metrics;
+    struct tracer *tracer; /* NULL: nobody records */
 };
 int ingest_new(const struct ingest_options *o, struct ingest **ret) MUST_USE;
 void ingest_free(struct ingest *i);
@@ -52,6 +53,9 @@ struct ingest_request {
     struct writer_job job;
     struct ingest *ingest;
     struct blob *kept_trace;
+    uint64_t span;                                  /* of the request, 0: not recorded */
+    int64_t submitted_us, fanout_us, fanned_out_us; /* monotonic, when it is recorded */
+    uint32_t deliveries;
     int64_t submitted_at;
 };
 

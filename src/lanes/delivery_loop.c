@@ -172,6 +172,26 @@ static struct health_change health_of(const struct lane_news *news, bool gone, b
     };
 }
 
+static void record_span(struct delivery_loop *d, const struct attempt *a) {
+    struct slice trace = blob_slice(a->body.trace);
+    if (!trace_sampled(trace))
+        return;
+    struct span s = {.id = a->span,
+                     .parent = trace_span(trace),
+                     .kind = SPAN_ATTEMPT,
+                     .failed = a->outcome.status < 200 || a->outcome.status > 299,
+                     .started_us = a->started_at * 1000,
+                     .ended_us = a->started_at * 1000 + a->request.latency_us,
+                     .delivery_id = id_of_delivery(a->task.event_key, a->task.subscription_no),
+                     .subscription_id = a->subscription->id,
+                     .number = a->task.number,
+                     .status = a->outcome.status,
+                     .error = a->outcome.error};
+    trace_id(trace, s.trace_id);
+    memcpy(s.tenant_id, a->subscription->tenant_id, sizeof s.tenant_id);
+    tracer_add(d->o.tracer, &s);
+}
+
 /* Decides what follows and keeps the settlement for the next turn. */
 static void attempt_ended(struct attempt *a) {
     struct delivery_loop *d = a->owner;
@@ -202,6 +222,8 @@ static void attempt_ended(struct attempt *a) {
         metrics_subscription_attempt(d->o.metrics, a->subscription, o.class);
         metrics_observe(d->o.metrics, METRIC_ATTEMPT_DURATION, (double)a->request.latency_us / 1e6);
     }
+    if (d->o.tracer && a->span && !a->not_sent)
+        record_span(d, a);
     struct lane_news news = lanes_ended(d->lanes, &o, now, &d->rng);
     a->health = health_of(&news, o.class == OUTCOME_GONE, a->reserved);
     if (news.removed)

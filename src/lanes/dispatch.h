@@ -7,6 +7,7 @@
 #include "lanes/lanes.h"
 #include "observe/metrics.h"
 #include "observe/operational.h"
+#include "observe/tracer.h"
 #include "store/writer.h"
 
 struct dispatch;
@@ -17,6 +18,7 @@ struct dispatch_options {
     struct store *store;
     struct writer *writer;
     struct metrics *metrics;
+    struct tracer *tracer; /* NULL: nobody records */
     struct body_cache *bodies;
     const struct egress *egress; /* outlives the dispatcher */
     unsigned loops;              /* threads, 1…64 */

@@ -46,6 +46,9 @@ static const struct {
     [METRIC_LEASES_EXPIRED] = {"posthorn_leases_expired_total", "Attempts whose lease ran out."},
     [METRIC_STALE_SETTLES] = {"posthorn_stale_settles_total",
                               "Outcomes refused because their lease had passed to another attempt."},
+    [METRIC_SPANS_EXPORTED] = {"posthorn_spans_exported_total", "Spans that the collector took."},
+    [METRIC_SPANS_DROPPED] = {"posthorn_spans_dropped_total",
+                              "Spans that the collector did not take, or not in time."},
 };
 
 static const struct {

@@ -14,6 +14,8 @@ enum metric_counter {
     METRIC_EVENTS_PUBLISHED,
     METRIC_LEASES_EXPIRED,
     METRIC_STALE_SETTLES, /* settles refused by their fencing token */
+    METRIC_SPANS_EXPORTED,
+    METRIC_SPANS_DROPPED,
     METRIC_COUNTERS,
 };
 

@@ -100,6 +100,10 @@ static void test_a_step_keeps_the_trace(void **state) {
     assert_string_equal(parent, "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000abcdef-01");
     assert_true(slice_eq(trace_state(buf_slice(&out)), SLICE_LIT("a=1")));
     assert_true(trace_sampled(buf_slice(&out)));
+    assert_true(trace_span(buf_slice(&out)) == 0x00f067aa0ba902b7);
+    char id[TRACE_ID_N + 1];
+    trace_id(buf_slice(&out), id);
+    assert_string_equal(id, "4bf92f3577b34da6a3ce929d0e0e4736");
     assert_false(trace_sampled(SLICE_LIT("00-" IDS "-00")));
 }
 
