@@ -204,6 +204,71 @@ static void test_empty_file_becomes_a_store(void **state) {
     store_close(s);
 }
 
+/* ---- stores of earlier versions ---- */
+
+/* What the first version held: tenant 3, its subscription 5, an event with a job that is not done and two
+ * deliveries, one dead and one to be tried again. */
+static const char first_rows[] =
+    "INSERT INTO tenants (no, id, doc, created_at, updated_at) VALUES (3, 'acme', '{}', 1, 1);"
+    "INSERT INTO subscriptions (no, key, tail, tenant, status, doc, created_at, updated_at)"
+    " VALUES (5, 50, 51, 3, 0, '{}', 1, 1), (6, 60, 61, 3, 0, '{}', 1, 1);"
+    "INSERT INTO events (key, tail, tenant, type, schema_version, data_size, deliveries, has_job, body)"
+    " VALUES (70, 71, 3, 'a.b', '1', 1, 0, 1, x'7b7d');"
+    "INSERT INTO fanout_jobs VALUES (70, 3, 6, 9, 2, 1);"
+    "INSERT INTO deliveries (event, subscription, tenant, state, attempts, reason, due_at, order_at, "
+    "window_at)"
+    " VALUES (70, 5, 3, 4, 24, 1, NULL, 1, 1), (70, 6, 3, 2, 1, NULL, 9, 1, 1);";
+
+static void make_version(const char *path, size_t version) {
+    char stamp[80];
+    for (size_t i = 0; i < version; i++) {
+        run_sql(path, sqlite_migrations[i]);
+        if (i == 0)
+            run_sql(path, first_rows);
+    }
+    snprintf(stamp, sizeof stamp, "PRAGMA user_version=%zu; PRAGMA application_id=0x706f7374", version);
+    run_sql(path, stamp);
+}
+
+static int count_dead(void *arg, const struct dlq_count_row *row) {
+    assert_true(row->subscription_no == 5 && row->reason == REASON_ATTEMPTS_EXHAUSTED);
+    *(uint64_t *)arg += row->n;
+    return 0;
+}
+
+static void assert_first_rows(struct store *s) {
+    struct store_reader *r = NULL;
+    struct fanout_job jobs[4];
+    struct lane_due due[4];
+    size_t n = 0;
+    uint64_t pending = 0, dlq = 0, dead = 0, last = 0;
+    assert_int_equal(store_reader_open(s, &r), 0);
+    assert_int_equal(store_count_deliveries(r, &pending, &dlq), 0);
+    assert_true(pending == 1 && dlq == 1);
+    assert_int_equal(store_list_dlq_counts(r, 3, 0, 0, count_dead, &dead), 0);
+    assert_int_equal(dead, 1);
+    store_reader_close(r);
+    assert_int_equal(store_list_jobs(s, 0, jobs, 4, &n), 0);
+    assert_true(n == 1 && jobs[0].event_key == 70 && jobs[0].cursor == 6 && jobs[0].upper == 9);
+    assert_int_equal(store_list_lanes_due(s, 0, due, 4, &n), 0);
+    assert_true(n == 1 && due[0].subscription_no == 6 && due[0].due_at == 9);
+    assert_int_equal(store_last_key(s, &last), 0);
+    assert_int_equal(last, 70);
+}
+
+static void test_a_store_of_every_earlier_version_opens_with_its_rows(void **state) {
+    struct place *p = *state;
+    for (size_t version = 1; version <= sqlite_migrations_n; version++) {
+        char path[256], url[272];
+        snprintf(path, sizeof path, "%s/of-%zu.db", p->folder, version);
+        snprintf(url, sizeof url, "sqlite:%s", path);
+        make_version(path, version);
+        struct store *s = open_at(url);
+        assert_first_rows(s);
+        store_close(s);
+    }
+}
+
 /* ---- killed while the schema is made ---- */
 
 /* In a child that dies at its n-th change of a file; false once it gets through. */
@@ -305,6 +370,7 @@ int main(void) {
         PLACE_TEST(test_other_programs_database_is_refused),
         PLACE_TEST(test_what_is_no_database_is_refused),
         PLACE_TEST(test_empty_file_becomes_a_store),
+        PLACE_TEST(test_a_store_of_every_earlier_version_opens_with_its_rows),
         PLACE_TEST(test_kill_at_any_step_of_a_migration),
         PLACE_TEST(test_kill_at_any_step_of_an_upgrade),
     };
