@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import net from 'node:net';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { after, before, describe } from 'node:test';
 import { Api } from './lib/api.mjs';
 import { authority, CAN_STAND_IN, inPlaceOfSystem } from './lib/certificates.mjs';
 import { startNameServer } from './lib/dns.mjs';
-import { LOOPBACK_FLAGS, run } from './lib/server.mjs';
+import { LOOPBACK_FLAGS, run, temporaryFolder } from './lib/server.mjs';
 import { lifecycleTest } from './lib/suite.mjs';
 
 const POLICY = { timeout_ms: 5000, retry: { schedule_seconds: [0], jitter: 0 } };
@@ -71,11 +71,32 @@ describe('TLS and egress', { concurrency: 4 }, () => {
     shop.requests[1].verify(secret);
   });
 
-  tlsTest('TLS below 1.2 is not spoken', trustOurs, async ({ tenant, receiver }) => {
-    const shop = await receiver([204], { tls: { ...shopTls, minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'ALL@SECLEVEL=0' } });
-    await tenant.subscribe(shop.url(), { policy: POLICY });
+  lifecycleTest('TLS below 1.2 is not spoken, whatever the machine allows', async ({ start, receiver }) => {
+    const folder = await temporaryFolder();
+    const file = join(folder, 'openssl.cnf');
+    await writeFile(file, 'openssl_conf=a\n[a]\nssl_conf=b\n[b]\nsystem_default=c\n[c]\nMinProtocol=TLSv1\nCipherString=ALL@SECLEVEL=0\n');
+    const server = await start({ flags: [...LOOPBACK_FLAGS, ...trustOurs()], env: { OPENSSL_CONF: file } });
+    const api = new Api(server);
+    const tenant = await api.createTenant();
+    const old = await receiver([204], { tls: { ...shopTls, minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'ALL@SECLEVEL=0' } });
+    await tenant.subscribe(old.url(), { policy: POLICY });
     const delivery = await tenant.waitDelivery(await tenant.publish(), 'DLQ');
     assert.equal(delivery.last_error, 'tls');
+    assert.equal(old.requests.length, 0);
+    api.agent.destroy();
+    await rm(folder, { recursive: true });
+  });
+
+  tlsTest('redirects are not followed', trustOurs, async ({ tenant, receiver }) => {
+    const elsewhere = await receiver([200]);
+    for (const http2 of [false, true]) {
+      const shop = await receiver([{ status: 307, headers: { location: elsewhere.url() } }], { tls: { ...shopTls, http2 } });
+      const { id } = await tenant.subscribe(shop.url(), { policy: POLICY });
+      const { attempts } = await tenant.waitDelivery({ ...(await tenant.publish()), subscription_id: id }, 'DLQ');
+      assert.deepEqual(attempts.map((attempt) => attempt.status_code), [307, 307]);
+      await tenant.expect(204, 'DELETE', `/subscriptions/${id}`);
+    }
+    assert.equal(elsewhere.requests.length, 0);
   });
 
   tlsTest('a certificate for another name is refused', trustOurs, async ({ tenant, receiver }) => {

@@ -268,6 +268,23 @@ static void test_bytes_nobody_asked_for_close_a_kept_connection(void **state) {
     tear_down(f);
 }
 
+static void test_an_answer_with_more_behind_it_ends_the_connection(void **state) {
+    (void)state;
+    struct fixture *f = set_up();
+    struct sent s = {0};
+    struct waiting w;
+    assert_int_equal(send_to(f, &s, SLICE_LIT("{}"), "127.0.0.1", NULL), 0);
+    int fd = accept_one(f);
+    read_request(f, fd, &w);
+    answer(fd, ANSWER("204") ANSWER("500")); /* the second would answer the next request */
+    step_until(f, has_ended, &s);
+    assert_int_equal(s.r.status, 204);
+    step_until(f, is_closed, &fd);
+    clear(&s);
+    close(fd);
+    tear_down(f);
+}
+
 static void test_an_answer_before_the_body_was_taken(void **state) {
     (void)state;
     struct fixture *f = set_up();
@@ -425,6 +442,7 @@ int main(void) {
         cmocka_unit_test(test_a_kept_connection_closed_meanwhile_costs_no_attempt),
         cmocka_unit_test(test_a_new_connection_closed_is_a_reset),
         cmocka_unit_test(test_bytes_nobody_asked_for_close_a_kept_connection),
+        cmocka_unit_test(test_an_answer_with_more_behind_it_ends_the_connection),
         cmocka_unit_test(test_an_answer_before_the_body_was_taken),
         cmocka_unit_test(test_a_large_body_arrives_whole),
         cmocka_unit_test(test_the_next_address_is_tried),
