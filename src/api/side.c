@@ -61,7 +61,7 @@ struct loop *side_loop(struct side *s) {
 static void looked_up(struct side_lookup *l, const struct resolver_addresses *found) {
     const char *reason = NULL;
     if (found && address_judge_resolved(l->side->addresses, found->a, found->n, l->port, &reason) == 0)
-        reason = NULL;
+        reason = found->whole ? NULL : RESOLVER_TOO_MANY_REASON;
     l->done(l, reason);
 }
 

@@ -90,6 +90,8 @@ static void with_addresses(struct client *c, struct client_request *r, const str
     r->dns_us = clock_mono_us() - r->started_us;
     if (address_judge_resolved(c->egress->addresses, a->a, a->n, r->url->port, &reason) < 0)
         end_early(c, r, ATTEMPT_BLOCKED_ADDRESS, reason);
+    else if (!a->whole)
+        end_early(c, r, ATTEMPT_BLOCKED_ADDRESS, RESOLVER_TOO_MANY_REASON);
     else
         start_transfer(c, r, a->a, a->n);
 }

@@ -25,6 +25,7 @@ struct resolver_name {
     enum name_state state;
     int error; /* 0 or negative errno */
     size_t n;
+    bool whole;                                        /* there were no more addresses than have room */
     struct in6_addr addresses[RESOLVER_ADDRESSES_MAX]; /* IPv4 as mapped */
     int64_t expires_us;
     struct resolver_query *waiters;
@@ -97,6 +98,7 @@ static int add(struct resolver *r, struct slice host, struct resolver_name **ret
 
 static void fill(const struct resolver_name *n, struct resolver_addresses *ret) {
     ret->n = n->n;
+    ret->whole = n->whole;
     for (size_t i = 0; i < n->n; i++) {
         const struct in6_addr *a = &n->addresses[i];
         memset(&ret->a[i], 0, sizeof ret->a[i]);
@@ -156,8 +158,12 @@ static int64_t keep_addresses(struct resolver_name *n, const struct ares_addrinf
         ttl_us = least(ttl_us, c->ttl * INT64_C(1000000));
     for (unsigned i = 0; i < sizeof families / sizeof families[0]; i++) {
         for (const struct ares_addrinfo_node *a = all->nodes; a; a = a->ai_next) {
-            if (a->ai_family != families[i] || n->n == RESOLVER_ADDRESSES_MAX)
+            if (a->ai_family != families[i])
                 continue;
+            if (n->n == RESOLVER_ADDRESSES_MAX) {
+                n->whole = false;
+                continue;
+            }
             keep_address(n, a->ai_addr);
             ttl_us = least(ttl_us, a->ai_ttl * INT64_C(1000000));
         }
@@ -174,6 +180,7 @@ static void found(void *arg, int status, int timeouts, struct ares_addrinfo *res
         int64_t ttl_us = RESOLVER_FAILURE_TTL_US;
         n->error = error_of(status);
         n->n = 0;
+        n->whole = true;
         if (n->error == 0)
             ttl_us = keep_addresses(n, result);
         if (n->error == 0 && n->n == 0)

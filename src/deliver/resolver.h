@@ -9,7 +9,7 @@
 #include "base/bytes.h"
 #include "base/loop.h"
 
-#define RESOLVER_ADDRESSES_MAX  16    /* further addresses of a name are dropped */
+#define RESOLVER_ADDRESSES_MAX  32    /* of a name; with more it is not `whole` */
 #define RESOLVER_NAMES_MAX      4096  /* cached or in flight; the oldest cached one makes room */
 #define RESOLVER_WAITERS_MAX    65536 /* queries waiting in all */
 #define RESOLVER_TTL_MIN_US     (1 * INT64_C(1000000))
@@ -23,8 +23,12 @@ struct resolver_name;
 
 struct resolver_addresses {
     size_t n;                                          /* at least 1 when handed out */
+    bool whole;                                        /* these are all that the name has */
     struct sockaddr_storage a[RESOLVER_ADDRESSES_MAX]; /* AF_INET and AF_INET6, port 0, IPv4 first */
 };
+
+/* What says no to addresses that cannot all be judged. */
+#define RESOLVER_TOO_MANY_REASON "is one of more addresses than can be judged"
 
 /* One asker, embedded by the caller, zero-initialised; not to be freed while it waits. */
 struct resolver_query {

@@ -218,6 +218,29 @@ it('the server’s own listener is refused, however it is spelled or named', { t
   }
 });
 
+it('a name with more addresses than are judged is refused, the last of them may be private', { timeout: 60_000 }, async () => {
+  const publicOnes = Array.from({ length: 32 }, (_, i) => `93.184.216.${i + 1}`);
+  const zones = { 'many.test': publicOnes, 'more.test': [...publicOnes, '::1'] };
+  const names = await startNameServer((name) => zones[name] ?? null);
+  const server = await Server.start({ flags: ['--name-servers', names.address] });
+  try {
+    const tenant = await new Api(server).createTenant();
+    await tenant.subscribe('https://many.test/', { event_types: ['never'] });
+    const response = await tenant.request('POST', '/subscriptions', { body: { url: 'https://more.test/' } });
+    assertProblem(response, 422, ['url']);
+    assert.match(response.json.errors[0].message, /more addresses/);
+    // Registered while it had none.
+    await tenant.subscribe('https://later.test/', { policy: { retry: { schedule_seconds: [1, 1, 1], jitter: 0 } } });
+    zones['later.test'] = zones['more.test'];
+    const delivery = await tenant.waitDelivery(await tenant.publish(), 'DLQ');
+    assert.equal(delivery.failure_reason, 'blocked_address');
+    assert.equal(delivery.last_error, 'blocked_address');
+  } finally {
+    await server.remove();
+    await names.close();
+  }
+});
+
 it('without its flags nothing but https to public addresses on 443 and 80 is let in', { timeout: 60_000 }, async () => {
   const server = await Server.start({ flags: [] });
   try {

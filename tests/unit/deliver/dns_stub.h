@@ -20,7 +20,7 @@ enum {
     RCODE_NXDOMAIN = 3,
     RCODE_REFUSED = 5
 };
-enum { ZONE_V4_MAX = 24, ZONE_V6_MAX = 4, BIND_TRIES = 100 };
+enum { ZONE_V4_MAX = 24, ZONE_V6_MAX = 16, BIND_TRIES = 100 };
 
 struct zone_entry {
     const char *name;

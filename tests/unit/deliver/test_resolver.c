@@ -30,6 +30,9 @@ static struct zone_entry zone[] = {
      .v4 = {"192.0.2.1",  "192.0.2.2",  "192.0.2.3",  "192.0.2.4",  "192.0.2.5",  "192.0.2.6",  "192.0.2.7",
             "192.0.2.8",  "192.0.2.9",  "192.0.2.10", "192.0.2.11", "192.0.2.12", "192.0.2.13", "192.0.2.14",
             "192.0.2.15", "192.0.2.16", "192.0.2.17", "192.0.2.18", "192.0.2.19", "192.0.2.20"},
+     .v6 = {"2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4", "2001:db8::5", "2001:db8::6",
+            "2001:db8::7", "2001:db8::8", "2001:db8::9", "2001:db8::10", "2001:db8::11", "2001:db8::12",
+            "2001:db8::13"},
      .ttl = 20},
     {.name = "long.test", .v4 = {"192.0.2.1"}, .ttl = 86400},
     {.name = "zero.test", .v4 = {"192.0.2.1"}, .ttl = 0},
@@ -207,6 +210,9 @@ static void test_addresses_are_bounded(void **state) {
     struct asker a;
     assert_int_equal(resolve(*state, &a, "many.test"), 0);
     assert_int_equal(a.addresses.n, RESOLVER_ADDRESSES_MAX);
+    assert_false(a.addresses.whole); /* the last one is not among them */
+    assert_int_equal(resolve(*state, &a, "both.test"), 0);
+    assert_true(a.addresses.whole);
 }
 
 static void test_failures(void **state) {
