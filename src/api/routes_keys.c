@@ -7,9 +7,9 @@
 #include "api/routes.h"
 #include "api/subscription_json.h"
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/random.h"
 #include "core/doc.h"
+#include "core/log_id.h"
 
 #define KEY_PREFIX "phk_"
 
@@ -167,7 +167,8 @@ static void created(struct request *r) {
                           .scopes = c->record.scopes,
                           .expires_at = c->record.expires_at};
     if (directory_put_key(r->o->directory, c->record.hash, &key) < 0)
-        log_error("a new API key could not be put in force; restart to do so");
+        log_error("a new API key could not be put in force; restart to do so",
+                  log_id("key", ID_KEY, c->record.id));
 }
 
 void route_create_key(struct request *r) {

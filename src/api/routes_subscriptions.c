@@ -494,6 +494,7 @@ static void deleted(struct writer_job *job, int result) {
     int e = dispatch_remove(r->o->dispatch, d->no, stopped, r);
     if (e < 0) {
         log_error("a deleted subscription's lane could not be told; it stops at the next start",
+                  log_str("tenant", r->tenant.id), log_slice("subscription", r->id),
                   log_str("error", strerror(-e)));
         request_resume(r);
     }

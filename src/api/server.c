@@ -237,6 +237,14 @@ static void begin_phase(struct request *r, enum connection_phase phase) {
     connections_phase(r->api->connections, http_connection_watch(r->connection), phase);
 }
 
+/* By the pattern of its route: a path, or a query, may hold what nobody should read. */
+static void log_answer(const struct request *r) {
+    log_debug("a request was answered", log_str("method", r->route ? r->route->method : NULL),
+              log_str("route", r->route ? r->route->pattern : "none"), log_int("status", r->status),
+              log_str("tenant", r->tenant.no ? r->tenant.id : NULL),
+              log_str("actor", r->actor[0] ? r->actor : NULL));
+}
+
 static enum MHD_Result answer(struct request *r) {
     if (!buf_ok(&r->out))
         request_unavailable(r, -ENOMEM);
@@ -260,6 +268,8 @@ static enum MHD_Result answer(struct request *r) {
     enum MHD_Result result = MHD_queue_response(r->connection, (unsigned)r->status, response);
     MHD_destroy_response(response);
     metrics_http(r->o->metrics, r->route ? r->route->pattern : "none", r->status);
+    if (log_enabled(LOG_DEBUG))
+        log_answer(r);
     return result;
 }
 

@@ -4,6 +4,8 @@
 
 #include "base/clock.h"
 
+enum { LINE_MAX_BYTES = 1 << 18 }; /* more than a dozen of the longest values, all of them escaped */
+
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
 /* Written once before the threads start. */
@@ -34,18 +36,23 @@ static bool needs_quotes(struct slice s) {
 }
 
 static void add_value(struct buf *b, const struct log_field *f) {
+    struct slice text = {f->str.p, f->str.n < LOG_VALUE_MAX ? f->str.n : LOG_VALUE_MAX};
     if (f->kind == LOG_FIELD_INT)
         buf_addf(b, "%lld", (long long)f->num);
-    else if (as_json || needs_quotes(f->str))
-        buf_add_json_string(b, f->str);
+    else if (as_json || needs_quotes(text))
+        buf_add_json_string(b, text);
     else
-        buf_add_slice(b, f->str);
+        buf_add_slice(b, text);
+}
+
+bool log_enabled(enum log_level level) {
+    return level >= least_level;
 }
 
 void log_write(enum log_level level, const char *message, const struct log_field *fields, size_t n) {
-    if (level < least_level)
+    if (!log_enabled(level))
         return;
-    _cleanup_buf_ struct buf b = {.limit = 16384};
+    _cleanup_buf_ struct buf b = {.limit = LINE_MAX_BYTES};
     char at[RFC3339_SIZE];
     rfc3339_format(clock_now_ms(), at);
     if (as_json) {
@@ -55,6 +62,8 @@ void log_write(enum log_level level, const char *message, const struct log_field
         buf_addf(&b, "%s %-5s %s", at, level_names[level], message);
     }
     for (size_t i = 0; i < n; i++) {
+        if (fields[i].kind == LOG_FIELD_STR && !fields[i].str.p)
+            continue;
         if (as_json) {
             buf_addf(&b, ",\"%s\":", fields[i].key);
         } else {
@@ -63,6 +72,8 @@ void log_write(enum log_level level, const char *message, const struct log_field
         add_value(&b, &fields[i]);
     }
     buf_add_str(&b, as_json ? "}\n" : "\n");
+    if (!buf_ok(&b)) /* memory is out: half a line would spoil the next, too */
+        return;
     /* A log that cannot be written must not stop deliveries. */
     ssize_t written = write(STDERR_FILENO, b.p, b.n);
     (void)written;

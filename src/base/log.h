@@ -1,9 +1,12 @@
-/* Structured logs on stderr, one line an entry, as text or JSON lines. Values are never payloads or secrets.
- *   log_info("delivery settled", log_str("delivery", id), log_int("attempt", n));
- * Safe from every thread; a line is one write. */
+/* Structured logs on stderr, one line an entry, as text or JSON lines. Values are never payloads or secrets;
+ * what a line is about stands in it by its id (core/log_id.h): tenant, subscription, event, delivery, replay,
+ * key. A text that is absent (NULL) leaves its field out. log_info("delivery settled", log_id("delivery",
+ * ID_DELIVERY, id), log_int("attempt", n)); Safe from every thread; a line is one write. */
 #pragma once
 
 #include "base/bytes.h"
+
+enum { LOG_VALUE_MAX = 1024 }; /* bytes of a text; the rest is cut off */
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
@@ -28,6 +31,8 @@ static inline struct log_field log_int(const char *key, int64_t value) {
 
 /* Set before any thread starts. */
 void log_configure(enum log_level least, bool json);
+/* For lines that cost something to put together. */
+bool log_enabled(enum log_level level);
 void log_write(enum log_level level, const char *message, const struct log_field *fields, size_t n);
 
 /* Looks a level up by name ("debug" … "error"); -EINVAL for another. */

@@ -20,6 +20,7 @@
 #include "cli/notify.h"
 #include "cli/operator.h"
 #include "cli/secret_key.h"
+#include "core/log_id.h"
 #include "deliver/egress.h"
 #include "fanout/apply.h"
 #include "fanout/pump.h"
@@ -83,9 +84,13 @@ static const struct subscription *subscription_of(void *arg, uint32_t no) {
 static void lane_due(void *arg, uint32_t no, int64_t due_at) {
     struct server *s = arg;
     struct lane_notice notice = {no, due_at};
+    const struct subscription *sub = fanout_subscription(s->fanout, no);
     if (dispatch_notify(s->dispatch, &notice, 1) < 0)
-        log_error("a lane could not be told of a due delivery; it is found at the next start",
-                  log_int("subscription_no", no));
+        log_error(
+            "a lane could not be told of a due delivery; it is found at the next start",
+            log_str("tenant", sub ? sub->tenant_id : NULL),
+            log_str("subscription", sub ? id_text(ID_SUBSCRIPTION, sub->id, (char[ID_TEXT_SIZE]){0}) : NULL),
+            log_int("subscription_no", no));
 }
 
 static int disable(void *arg, struct store *store, uint32_t no, const char *reason, int64_t now) {
@@ -485,7 +490,10 @@ static void say_ready(struct server *s, const struct serve_hooks *hooks) {
              log_str("data", s->c->data));
     if (s->c->admin_listen.size)
         log_info("the control plane is served apart", log_str("url", s->listeners.admin_url));
-    if (s->admin_key_made)
+    if (s->admin_key_made && s->c->log_json)
+        log_info("the admin key, shown this once", log_str("kept_in", s->c->data),
+                 log_str("admin_key", s->admin_key));
+    else if (s->admin_key_made)
         fprintf(stderr, "The admin key, kept in %s/admin.key and shown this once: %s\n", s->c->data,
                 s->admin_key);
     if (hooks && hooks->ready) {

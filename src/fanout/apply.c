@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-#include "base/log.h"
+#include "core/log_id.h"
 #include "store/snapshot.h"
 
 void apply_subscription(const struct apply_context *c, uint32_t subscription_no, int64_t now) {
@@ -12,9 +12,14 @@ void apply_subscription(const struct apply_context *c, uint32_t subscription_no,
         r = fanout_put(c->fanout, s);
     if (r == 0)
         r = dispatch_configure(c->dispatch, s);
-    if (r < 0 && r != -ENOENT)
-        log_error("a changed subscription could not be put in force; restart to do so",
-                  log_int("subscription_no", subscription_no), log_str("error", strerror(-r)));
+    if (r == 0 || r == -ENOENT)
+        return;
+    const struct subscription *old = fanout_subscription(c->fanout, subscription_no);
+    log_error(
+        "a changed subscription could not be put in force; restart to do so",
+        log_str("tenant", old ? old->tenant_id : NULL),
+        log_str("subscription", old ? id_text(ID_SUBSCRIPTION, old->id, (char[ID_TEXT_SIZE]){0}) : NULL),
+        log_int("subscription_no", subscription_no), log_str("error", strerror(-r)));
 }
 
 /* ---- of a tenant ---- */
@@ -111,7 +116,9 @@ int disable_subscription(const struct apply_context *c, uint32_t subscription_no
         return r;
     char id[ID_TEXT_SIZE];
     id_format(ID_SUBSCRIPTION, record.id, id);
-    log_warn("a subscription was disabled", log_str("subscription", id), log_str("reason", reason));
+    const struct subscription *known = fanout_subscription(c->fanout, subscription_no);
+    log_warn("a subscription was disabled", log_str("tenant", known ? known->tenant_id : NULL),
+             log_str("subscription", id), log_str("reason", reason));
     struct audit_record audit = {.at = now,
                                  .actor = SLICE_LIT("system"),
                                  .action = SLICE_LIT("subscription.disable"),

@@ -3,8 +3,8 @@
 #include <errno.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/random.h"
+#include "core/log_id.h"
 
 enum {
     JOBS_A_STEP = 16,
@@ -373,6 +373,6 @@ int replayer_recover(struct replayer *r, struct store *s, const struct subscript
     if (e != -EDQUOT)
         return e;
     log_warn("a subscription has recovered, but its tenant has too many replays under way for one more",
-             log_int("subscription_no", sub->no));
+             log_str("tenant", sub->tenant_id), log_id("subscription", ID_SUBSCRIPTION, sub->id));
     return 0;
 }

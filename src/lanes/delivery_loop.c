@@ -6,7 +6,8 @@
 #include <utlist.h>
 
 #include "base/clock.h"
-#include "base/log.h"
+#include "core/log_id.h"
+#include "lanes/attempt_report.h"
 #include "lanes/turn.h"
 #include "settle/settle.h"
 
@@ -107,7 +108,7 @@ static void begin_attempt(struct delivery_loop *d, const struct task *t, int64_t
     struct attempt *a = take_attempt(d);
     if (!a) {
         log_error("no memory for an attempt; its lease returns it",
-                  log_int("subscription_no", t->subscription_no));
+                  log_id("subscription", ID_SUBSCRIPTION, s->id));
         drop_task(d, t, now);
         return;
     }
@@ -172,26 +173,6 @@ static struct health_change health_of(const struct lane_news *news, bool gone, b
     };
 }
 
-static void record_span(struct delivery_loop *d, const struct attempt *a) {
-    struct slice trace = blob_slice(a->body.trace);
-    if (!trace_sampled(trace))
-        return;
-    struct span s = {.id = a->span,
-                     .parent = trace_span(trace),
-                     .kind = SPAN_ATTEMPT,
-                     .failed = a->outcome.status < 200 || a->outcome.status > 299,
-                     .started_us = a->started_at * 1000,
-                     .ended_us = a->started_at * 1000 + a->request.latency_us,
-                     .delivery_id = id_of_delivery(a->task.event_key, a->task.subscription_no),
-                     .subscription_id = a->subscription->id,
-                     .number = a->task.number,
-                     .status = a->outcome.status,
-                     .error = a->outcome.error};
-    trace_id(trace, s.trace_id);
-    memcpy(s.tenant_id, a->subscription->tenant_id, sizeof s.tenant_id);
-    tracer_add(d->o.tracer, &s);
-}
-
 /* Decides what follows and keeps the settlement for the next turn. */
 static void attempt_ended(struct attempt *a) {
     struct delivery_loop *d = a->owner;
@@ -217,14 +198,10 @@ static void attempt_ended(struct attempt *a) {
     a->settlement.attempt = attempt_record_of(a);
     o.class = settle_prepare(a->subscription->policy, &a->task, &a->outcome, now, &d->rng, &a->settlement);
     o.retry_due_at = a->settlement.to == DELIVERY_RETRY ? a->settlement.due_at : 0;
-    if (!a->not_sent) {
-        metrics_attempt(d->o.metrics, o.class);
-        metrics_subscription_attempt(d->o.metrics, a->subscription, o.class);
-        metrics_observe(d->o.metrics, METRIC_ATTEMPT_DURATION, (double)a->request.latency_us / 1e6);
-    }
-    if (d->o.tracer && a->span && !a->not_sent)
-        record_span(d, a);
+    if (!a->not_sent)
+        report_attempt(&d->o, a, o.class);
     struct lane_news news = lanes_ended(d->lanes, &o, now, &d->rng);
+    report_health(a, &news);
     a->health = health_of(&news, o.class == OUTCOME_GONE, a->reserved);
     if (news.removed)
         sending_stopped(d, o.subscription_no);
@@ -255,10 +232,9 @@ static void turn_committed(struct writer_job *job, int result) {
 
 static void settled(struct delivery_loop *d, struct attempt *a, const struct settlement *s, int64_t now) {
     if (s->stale) {
-        char id[ID_TEXT_SIZE];
-        id_format(ID_DELIVERY, id_of_delivery(s->event_key, s->subscription_no), id);
         metrics_count(d->o.metrics, METRIC_STALE_SETTLES, 1);
-        log_warn("a settle came after its lease was lost and was refused", log_str("delivery", id),
+        log_warn("a settle came after its lease was lost and was refused",
+                 log_id("delivery", ID_DELIVERY, id_of_delivery(s->event_key, s->subscription_no)),
                  log_int("attempt", s->number));
     } else if (s->to != DELIVERY_RETRY) {
         metrics_delivery_closed(d->o.metrics, s->to, s->reason);
@@ -443,7 +419,7 @@ static void do_put(struct loop_message *m) {
     struct command *c = (struct command *)m;
     if (lanes_put(c->d->lanes, c->subscription, clock_now_ms()) < 0)
         log_error("no memory for a lane; it is served after the next start",
-                  log_int("subscription_no", c->subscription->no));
+                  log_id("subscription", ID_SUBSCRIPTION, c->subscription->id));
     subscription_unref(c->subscription);
     free(c);
 }
