@@ -1,5 +1,5 @@
 /* Lanes from the inside, as the rooms behind lanes.h share them: lanes.c (they come and go, and fall due),
- * allowance.c, fair.c, claims.c, outcomes.c, history.c, lane_stats.c. */
+ * lane_table.c, allowance.c, fair.c, claims.c, outcomes.c, history.c, lane_stats.c. */
 #pragma once
 
 #include <uthash.h>
@@ -41,7 +41,11 @@ struct lane {
     struct bucket bucket;
     struct breaker breaker;
     struct lane_history *history;
-    UT_hash_handle hh;
+};
+
+struct lane_table {
+    struct lane **slots; /* NULL: free */
+    size_t n, cap;       /* cap: 0 or a power of two */
 };
 
 /* The lanes of one tenant in one tier that could send now. */
@@ -66,7 +70,7 @@ struct lanes {
     struct metrics *metrics;
     uint32_t budget;
     int64_t margin_ms;
-    struct lane *by_no;
+    struct lane_table by_no;
     struct lane_group *groups; /* keyed by tenant and tier */
     struct fair_queue ready;
     struct heap wakes, expiries;
@@ -88,6 +92,11 @@ struct lane_history *lane_history_of(struct lane *l); /* NULL when memory is out
 void lane_history_add(struct lane *l, bool success, int32_t latency_ms);
 /* The latency below which `share` of the attempts were, -1 when there were none. */
 int32_t lane_history_percentile(const struct lane_history *h, double share);
+
+int lane_table_add(struct lane_table *t, struct lane *l) MUST_USE;     /* one of a new number; -ENOMEM */
+void lane_table_remove(struct lane_table *t, const struct lane *l);    /* one that is in it */
+struct lane *lane_table_find(const struct lane_table *t, uint32_t no); /* NULL when unknown */
+void lane_table_free(struct lane_table *t);                            /* an empty one */
 
 struct lane *lanes_find(struct lanes *ls, uint32_t no); /* NULL when unknown */
 /* Frees a lane of which nothing is in flight. */

@@ -18,8 +18,7 @@ int lanes_new(struct tenant_budgets *tenants, uint32_t budget, int64_t margin_ms
 }
 
 struct lane *lanes_find(struct lanes *ls, uint32_t no) {
-    struct lane *l;
-    HASH_FIND(hh, ls->by_no, &no, sizeof no, l);
+    struct lane *l = lane_table_find(&ls->by_no, no);
     CHECK(!l || l->magic == LANE_MAGIC);
     return l;
 }
@@ -78,7 +77,7 @@ void lane_free(struct lanes *ls, struct lane *l) {
     if (ls->metrics && l->breaker.state != BREAKER_CLOSED)
         metrics_gauge_add(ls->metrics, METRIC_BREAKER_OPEN, -1);
     leave_group(ls, l);
-    HASH_DEL(ls->by_no, l);
+    lane_table_remove(&ls->by_no, l);
     subscription_unref(l->subscription);
     free(l->history);
     l->magic = 0;
@@ -88,11 +87,15 @@ void lane_free(struct lanes *ls, struct lane *l) {
 void lanes_free(struct lanes *ls) {
     if (!ls)
         return;
-    struct lane *l, *next;
-    HASH_ITER (hh, ls->by_no, l, next) {
-        l->in_flight = l->claiming = 0;
-        lane_free(ls, l);
+    struct lane *l;
+    /* Whenever one goes, another may move into its slot. */
+    for (size_t i = 0; i < ls->by_no.cap; i++) {
+        while ((l = ls->by_no.slots[i])) {
+            l->in_flight = l->claiming = 0;
+            lane_free(ls, l);
+        }
     }
+    lane_table_free(&ls->by_no);
     heap_free(&ls->wakes);
     heap_free(&ls->expiries);
     free(ls);
@@ -109,7 +112,10 @@ static struct lane *add_lane(struct lanes *ls, const struct subscription *s, int
     l->raised_since = s->raised_since;
     l->failing_noted = s->failing_since != 0;
     bucket_init(&l->bucket, s->policy->rate_burst, now);
-    HASH_ADD(hh, ls->by_no, no, sizeof l->no, l);
+    if (lane_table_add(&ls->by_no, l) < 0) {
+        free(l);
+        return NULL;
+    }
     return l;
 }
 
@@ -143,7 +149,7 @@ int lanes_put(struct lanes *ls, struct subscription *s, int64_t now) {
     int r = join_group(ls, l, s);
     if (r < 0) {
         if (!l->subscription) {
-            HASH_DEL(ls->by_no, l);
+            lane_table_remove(&ls->by_no, l);
             free(l);
         }
         return r;
