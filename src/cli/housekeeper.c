@@ -1,6 +1,7 @@
 #include "cli/housekeeper.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/signalfd.h>
@@ -22,6 +23,7 @@ enum {
     LOG_DELIVERIES_A_STEP = 4000, /* the writer serves nobody meanwhile: some 10 ms */
     REPLAY_EVERY_MS = 100,        /* for those that wait for their pace */
     COUNT_EVERY_MS = 15000,       /* gauges that drift (replays, retention, order) are set right */
+    TRIM_AFTER_MS = 2000,         /* by then what only the start has needed is free */
     COUNT_RESTS = 100,            /* times as long as it took: a hundredth of a core at most */
 };
 
@@ -30,7 +32,7 @@ struct housekeeper {
     struct loop *loop;
     struct loop_watch signals;
     int signal_caught;
-    struct loop_timer reap_timer, retain_timer, log_timer, count_timer, replay_timer;
+    struct loop_timer reap_timer, retain_timer, log_timer, count_timer, replay_timer, trim_timer;
     struct writer_job reap_job, retain_job, log_job;
     struct loop_message reaped, retained, logged;
     bool reaping, retaining, logging;
@@ -70,6 +72,7 @@ static void on_signal(struct loop_watch *w, uint32_t events) {
     loop_timer_clear(h->loop, &h->log_timer);
     loop_timer_clear(h->loop, &h->count_timer);
     loop_timer_clear(h->loop, &h->replay_timer);
+    loop_timer_clear(h->loop, &h->trim_timer);
     end_when_idle(h);
 }
 
@@ -181,6 +184,14 @@ static void count_deliveries(struct loop_timer *t) {
     in_ms(h, &h->count_timer, rest_ms > COUNT_EVERY_MS ? rest_ms : COUNT_EVERY_MS);
 }
 
+/* ---- memory ---- */
+
+/* The allocator keeps what comes free between pieces that stay: with a million subscriptions that is much. */
+static void trim_memory(struct loop_timer *t) {
+    (void)t;
+    malloc_trim(0);
+}
+
 /* ---- bulk replays ---- */
 
 static void tick_replays(struct loop_timer *t) {
@@ -219,6 +230,7 @@ int housekeeper_run(const struct housekeeper_options *o) {
         .log_timer = {.fn = start_log},
         .count_timer = {.fn = count_deliveries},
         .replay_timer = {.fn = tick_replays},
+        .trim_timer = {.fn = trim_memory},
         .log_job = {.run = run_log, .done = log_done},
         .logged = {.fn = log_returned},
     };
@@ -231,6 +243,7 @@ int housekeeper_run(const struct housekeeper_options *o) {
         in_ms(&h, &h.log_timer, LOG_EVERY_MS);
         in_ms(&h, &h.count_timer, COUNT_EVERY_MS);
         in_ms(&h, &h.replay_timer, REPLAY_EVERY_MS);
+        in_ms(&h, &h.trim_timer, TRIM_AFTER_MS);
         loop_run(h.loop, NULL, NULL);
         close(h.signals.fd);
     }
