@@ -4,7 +4,7 @@
 #include "base/bytes.h"
 #include "cli/option.h"
 
-enum { ARGS_OPTIONS_MAX = 64, ARGS_GIVEN_MAX = 256, ARGS_PLAIN_MAX = 3 };
+enum { ARGS_OPTIONS_MAX = 128, ARGS_GIVEN_MAX = 256, ARGS_PLAIN_MAX = 3 };
 
 struct given {
     const struct option *option;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "cli/client/client.h"
+#include "cli/completion.h"
 #include "cli/nearest.h"
 
 static int command_version(int argc, char **argv) {
@@ -38,15 +39,6 @@ static const struct command dev_command = {
     .has_settings = true,
 };
 
-static const struct command help_command = {
-    .name = "help",
-    .heading = "Beside",
-    .run = command_help,
-    .arguments = "[COMMAND] [VERB]",
-    .summary = "explain the program, a command or a verb",
-    .examples = "posthorn help\nposthorn help subscription create\n",
-};
-
 static const struct command version_command = {
     .name = "version",
     .run = command_version,
@@ -54,12 +46,25 @@ static const struct command version_command = {
 };
 
 const struct command *const commands[] = {
-    &serve_command,    &dev_command,          &backup_command,
-    &restore_command,  &check_command,        &migrate_command,
-    &tenant_command,   &subscription_command, &event_command,
-    &delivery_command, &replay_command,       &key_command,
-    &audit_command,    &receive_command,      &verify_command,
-    &help_command,     &version_command,      NULL,
+    &serve_command,
+    &dev_command,
+    &backup_command,
+    &restore_command,
+    &check_command,
+    &migrate_command,
+    &tenant_command,
+    &subscription_command,
+    &event_command,
+    &delivery_command,
+    &replay_command,
+    &key_command,
+    &audit_command,
+    &receive_command,
+    &verify_command,
+    &help_command,
+    &completion_command,
+    &version_command,
+    NULL,
 };
 
 const struct command *find_command(const char *name) {

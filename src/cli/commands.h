@@ -38,12 +38,11 @@ const struct command *find_command(const char *name); /* NULL: there is none */
 /* Says so, with the nearest. Returns EXIT_USAGE. */
 int unknown_command(const char *name);
 
-extern const struct command receive_command, verify_command, backup_command, restore_command, check_command,
-    migrate_command;
+extern const struct command help_command, receive_command, verify_command, backup_command, restore_command,
+    check_command, migrate_command;
 
 int command_serve(int argc, char **argv);
 int command_dev(int argc, char **argv);
-int command_help(int argc, char **argv);
 
 /* Prints "posthorn COMMAND: LINE" on stderr for each line of `problems`, then where the help is. Returns
  * EXIT_USAGE. */

@@ -6,6 +6,7 @@
 #include "cli/client/client.h"
 #include "cli/client/tone.h"
 #include "cli/config.h"
+#include "cli/man.h"
 
 enum { HELP_COLUMN = 28 };
 
@@ -35,6 +36,25 @@ void help_usage(const struct command *c, const struct verb *v, struct buf *out) 
         buf_add_str(out, " [--SETTING VALUE]…");
     else if (v || c->options_n > 0 || c->verbs_n > 0)
         buf_add_str(out, " [--FLAG VALUE]…");
+}
+
+/* The settings as flags. */
+static const struct option *setting_options(void) {
+    static struct option made[SETTINGS_N];
+    for (size_t i = 0; i < SETTINGS_N; i++)
+        made[i] = (struct option){.name = settings[i].name,
+                                  .placeholder = settings[i].placeholder,
+                                  .what = settings[i].what,
+                                  .kind = settings[i].placeholder ? OPTION_TEXT : OPTION_BOOL};
+    return made;
+}
+
+void help_options(const struct command *c, const struct verb *v, struct args *a) {
+    if (v)
+        verb_options(v, a);
+    args_know(a, c->options, c->options_n);
+    if (c->has_settings)
+        args_know(a, setting_options(), SETTINGS_N);
 }
 
 static void add_option(struct buf *out, const struct option *o) {
@@ -113,18 +133,47 @@ void help_on(const struct command *c, const struct verb *v, struct buf *out) {
     add_examples(out, v && v->name[0] ? v->examples : c->examples);
 }
 
-int command_help(int argc, char **argv) {
+static int help_text(const struct command *c, const struct verb *v) {
     _cleanup_buf_ struct buf out = {0};
-    const struct verb *v = NULL;
-    if (argc == 0) {
+    if (c)
+        help_on(c, v, &out);
+    else
         help_overview(&out);
-        return write_out(&out);
-    }
-    const struct command *c = find_command(argv[0]);
-    if (!c)
-        return unknown_command(argv[0]);
-    if (argc > 1 && c->verbs_n > 0 && !(v = find_verb(c, argv[1])))
-        return unknown_verb(c, argv[1]);
-    help_on(c, v, &out);
     return write_out(&out);
 }
+
+static int command_help(int argc, char **argv) {
+    struct args args = {0};
+    _cleanup_buf_ struct buf problems = {0}, out = {0};
+    const struct command *c = NULL;
+    const struct verb *v = NULL;
+    args_know(&args, help_command.options, help_command.options_n);
+    if (args_parse(&args, argc, argv, help_command.arguments, &problems) < 0)
+        return usage_problems("help", &problems);
+    if (args.plain_n > 0 && !(c = find_command(args.plain[0])))
+        return unknown_command(args.plain[0]);
+    if (args.plain_n > 1 && c->verbs_n > 0 && !(v = find_verb(c, args.plain[1])))
+        return unknown_verb(c, args.plain[1]);
+    if (args_is_set(&args, "markdown"))
+        commands_markdown(&out);
+    else if (args_is_set(&args, "man"))
+        man_page(c, &out);
+    else
+        return help_text(c, v);
+    return write_out(&out);
+}
+
+static const struct option options[] = {
+    {"man", NULL, "as a man page, for man -l -", OPTION_BOOL, IN_COMMAND, NULL, NULL},
+    {"markdown", NULL, "every command in a table, for docs/cli.md", OPTION_BOOL, IN_COMMAND, NULL, NULL},
+};
+
+const struct command help_command = {
+    .name = "help",
+    .heading = "Beside",
+    .run = command_help,
+    .arguments = "[COMMAND] [VERB]",
+    .summary = "explain the program, a command or a verb",
+    .examples = "posthorn help\nposthorn help subscription create\nposthorn help event --man | man -l -\n",
+    OPTIONS(options),
+};

@@ -40,7 +40,7 @@ int main(int argc, char **argv) {
         return EXIT_USAGE;
     }
     if (is_help(argv[1]))
-        return command_help(argc - 2, argv + 2);
+        return help_command.run(argc - 2, argv + 2);
     const struct command *c = find_command(strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
     return c ? run(c, argc - 2, argv + 2) : unknown_command(argv[1]);
 }

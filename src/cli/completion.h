@@ -1,0 +1,5 @@
+#pragma once
+
+#include "cli/commands.h"
+
+extern const struct command completion_command;
