@@ -1,5 +1,7 @@
 #include "lanes/attempt_report.h"
 
+#include <stdio.h>
+
 #include "core/log_id.h"
 
 static struct id delivery_of(const struct attempt *a) {
@@ -22,7 +24,7 @@ static void record_span(struct tracer *t, const struct attempt *a) {
                      .status = a->outcome.status,
                      .error = a->outcome.error};
     trace_id(trace, s.trace_id);
-    memcpy(s.tenant_id, a->subscription->tenant_id, sizeof s.tenant_id);
+    snprintf(s.tenant_id, sizeof s.tenant_id, "%s", a->subscription->tenant_id);
     tracer_add(t, &s);
 }
 
