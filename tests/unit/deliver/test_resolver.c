@@ -374,6 +374,21 @@ static void test_names_in_flight_are_bounded(void **state) {
     assert_int_equal(ask(f, &askers[RESOLVER_NAMES_MAX], name, in_us(LIMIT_US)), 0); /* waits with another */
 }
 
+/* The stub has not got through these questions yet, and drops the next test's while its socket is full. */
+static int teardown_drained(void **state) {
+    int64_t until = in_us(LIMIT_US);
+    int error = -ETIMEDOUT;
+    (void)teardown(state);
+    while (error && clock_mono_us() < until) {
+        struct asker a;
+        void *fresh;
+        (void)setup_impatient(&fresh);
+        error = resolve(fresh, &a, "v4.test");
+        (void)teardown(&fresh);
+    }
+    return error ? -1 : 0;
+}
+
 /* ---- waiting together, cancelling ---- */
 
 static void test_waiters_share_one_look_up(void **state) {
@@ -507,7 +522,7 @@ int main(void) {
         TEST(test_ttl),
         TEST(test_failures_are_remembered_shortly),
         TEST(test_cache_is_bounded),
-        TEST(test_names_in_flight_are_bounded),
+        cmocka_unit_test_setup_teardown(test_names_in_flight_are_bounded, setup, teardown_drained),
         TEST(test_waiters_share_one_look_up),
         TEST(test_cancel),
         TEST(test_cancelled_look_up_fills_the_cache),
