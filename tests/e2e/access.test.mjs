@@ -47,7 +47,7 @@ function assertRefused(response, status, what) {
 }
 
 async function expiredKey(api) {
-  const { key } = await makeKey(api, { scopes: ['admin'], expires_at: new Date(Date.now() + 1000).toISOString() });
+  const { key } = await makeKey(api, { scopes: ['admin'], expires_at: new Date(Date.now() + 3000).toISOString() });
   await waitFor(async () => (await api.request('GET', '/v1/tenants', { key })).status === 401, { what: 'the key to expire' });
   return key;
 }

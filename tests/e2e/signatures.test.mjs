@@ -12,7 +12,7 @@ import { lifecycleTest, suite } from './lib/suite.mjs';
 import { Api } from './lib/api.mjs';
 import { waitFor } from './lib/wait.mjs';
 
-const OVERLAP_SECONDS = 3;
+const OVERLAP_SECONDS = 5; // an attempt must begin within
 const SECRETS_MAX = 8;
 const hmacSecret = (byte) => `whsec_${Buffer.alloc(24, byte).toString('base64')}`;
 

@@ -7,6 +7,7 @@ import net from 'node:net';
 const TYPES = { A: 1, CNAME: 5, AAAA: 28 };
 const ANSWER = 0x8180; // a response, recursion wanted and available
 const NXDOMAIN = 3;
+const RECEIVE_BYTES = 200 * 1024; // for bursts of questions
 
 /**
  * zone(name): what a name has now: an array of addresses of either family and of {cname}, after which the addresses belong
@@ -22,7 +23,7 @@ export async function startNameServer(zone, { ttl = 0 } = {}) {
 class NameServer {
   constructor(zone, ttl) {
     Object.assign(this, { zone, ttl, asked: new Map() });
-    this.socket = dgram.createSocket('udp4', (question, from) => {
+    this.socket = dgram.createSocket({ type: 'udp4', recvBufferSize: RECEIVE_BYTES }, (question, from) => {
       this.socket.send(this.#answer(question), from.port, from.address, () => {}); // who asked may be gone
     });
   }
