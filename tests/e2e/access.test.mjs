@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net from 'node:net';
 
-import { kindOfId } from './lib/openapi.mjs';
+import { kindOfId, pathOf } from './lib/openapi.mjs';
 import { assertProblem } from './lib/shape.mjs';
 import { suite } from './lib/suite.mjs';
 import { waitFor } from './lib/wait.mjs';
@@ -199,6 +199,26 @@ suite('access', ({ test }) => {
       for (const id of [other.tenant.id, ...Object.values(other.ids)]) assert.ok(!text.includes(id), `${operation.name} shows ${id}`);
     }
     assert.ok(tried >= 3, `${tried} lists`);
+  });
+
+  test('a body that names another tenant’s object is refused, or about nothing', async ({ api, receiver }) => {
+    const shop = await receiver();
+    const [world, other] = [await makeWorld(api, shop), await makeWorld(api, shop)];
+    const before = await snapshot(api, [other]);
+    let tried = 0;
+    for (const operation of api.openapi.operations.filter((one) => one.isTenants && one.requestBody?.content['application/json'])) {
+      const { schema, example } = operation.requestBody.content['application/json'];
+      for (const [name, property] of Object.entries(api.openapi.resolve(schema).properties ?? {})) {
+        const kind = Object.keys(other.ids).find((one) => JSON.stringify(property).includes(`/schemas/${one}"`));
+        if (!kind || kind === 'TenantId') continue;
+        tried++;
+        const response = await api.request(operation.method, pathOf(operation, idsFor(operation, world)), { body: { ...example, [name]: other.ids[kind] } });
+        if (response.status < 300) assert.equal(response.json.matched, 0, `${operation.name} by ${name} answered ${response.text}`);
+        else assert.ok([404, 422].includes(response.status), `${operation.name} by ${name} answered ${response.status}`);
+      }
+    }
+    assert.ok(tried >= 1);
+    assert.deepEqual(await snapshot(api, [other]), before);
   });
 
   test('a filter by another tenant’s id finds nothing', async ({ api, receiver }) => {
