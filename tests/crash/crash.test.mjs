@@ -49,6 +49,7 @@ test(`${ROUNDS} times kill -9 under load (SEED=${SEED})`, { timeout: 60_000 + DR
         await server.kill();
         counts.duringStart++;
       }
+      await server.assertSound(); // as the kill has left it
       await server.start();
       await load.repeatWithKeys();
       inbox.assertSane();

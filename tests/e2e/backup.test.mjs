@@ -295,6 +295,7 @@ describe('check', { concurrency: false }, () => {
         assert.match(found, /NOT SOUND\n$/, statement);
       }
       // The pages themselves.
+      server.damaged = true;
       const file = await open(store, 'r+');
       const { size } = await file.stat();
       for (let at = 4096; at < size; at += 4096) await file.write(Buffer.alloc(64, 0xa5), 0, 64, at + 8);

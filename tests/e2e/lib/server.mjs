@@ -20,6 +20,7 @@ export const LOOPBACK_FLAGS = ['--allow-http', '--allow-address', '127.0.0.0/8',
 
 const READY_LIMIT_MS = 15_000;
 const EXIT_LIMIT_MS = 30_000;
+const CHECK_LIMIT_MS = 120_000;
 const LOG_LIMIT = 256 * 1024;
 
 const children = new Set();
@@ -57,12 +58,14 @@ export class Server {
   /**
    * adminKey: POSTHORN_ADMIN_KEY; null lets the server make its own.
    * data: an existing folder, else a temporary one that remove() takes away.
+   * damaged, when a test sets it: the store is not looked at in the end.
    * fixedPort: every start after the first listens on the first one's port.
    * within: a command that runs the one behind it, such as ['env', 'A=1'].
    */
   constructor({ adminKey = 'e2e-admin-key-0123456789abcdef', data, flags = LOOPBACK_FLAGS, env = {}, fixedPort = false, within = [] } = {}) {
     Object.assign(this, { givenKey: adminKey, data, flags, env, fixedPort, within });
     this.ownsData = data === undefined;
+    this.damaged = false;
     this.url = null;
     this.child = null;
     this.log = '';
@@ -73,6 +76,7 @@ export class Server {
     try {
       await server.start();
     } catch (error) {
+      server.damaged = true; // whatever it left behind, this error is what counts
       await server.remove();
       throw error;
     }
@@ -160,9 +164,20 @@ export class Server {
     await this.start();
   }
 
-  /** Ends the process if it still runs and removes the data folder. */
+  /** Holds that everything in the store is as it should be: also of one that was killed, or runs. */
+  async assertSound() {
+    if (!existsSync(join(this.data, 'posthorn.db'))) return;
+    const { code, stdout, stderr } = await run(['check', '--data', this.data], { limit: CHECK_LIMIT_MS });
+    if (code !== 0) throw new Error(`the store is not sound:\n${stdout}${stderr}`);
+  }
+
+  /** Ends the process if it still runs, looks whether it leaves a sound store, and removes the data folder. */
   async remove() {
     if (this.child) await this.kill();
-    if (this.ownsData && this.data) await rm(this.data, { recursive: true, force: true });
+    try {
+      if (this.child && !this.damaged) await this.assertSound();
+    } finally {
+      if (this.ownsData && this.data) await rm(this.data, { recursive: true, force: true });
+    }
   }
 }
