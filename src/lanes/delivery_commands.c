@@ -1,0 +1,155 @@
+/* What other threads ask of a delivery loop: messages that its own thread carries out. */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "core/log_id.h"
+#include "lanes/delivery_state.h"
+
+struct command {
+    struct loop_message message;
+    struct delivery_loop *d;
+    struct subscription *subscription;
+    uint32_t no;
+    void (*stopped)(void *arg);
+    void *arg;
+    size_t notices_n;
+    struct lane_notice notices[];
+};
+
+static int post(struct delivery_loop *d, struct command *c, void (*fn)(struct loop_message *m)) {
+    if (!c)
+        return -ENOMEM;
+    c->d = d;
+    c->message.fn = fn;
+    loop_post(d->loop, &c->message);
+    return 0;
+}
+
+static void do_put(struct loop_message *m) {
+    struct command *c = (struct command *)m;
+    if (lanes_put(c->d->lanes, c->subscription, clock_now_ms()) < 0)
+        log_error("no memory for a lane; it is served after the next start",
+                  log_id("subscription", ID_SUBSCRIPTION, c->subscription->id));
+    subscription_unref(c->subscription);
+    free(c);
+}
+
+int delivery_loop_put(struct delivery_loop *d, struct subscription *s) {
+    struct command *c = calloc(1, sizeof *c);
+    if (c)
+        c->subscription = subscription_ref(s);
+    return post(d, c, do_put);
+}
+
+static void do_remove(struct loop_message *m) {
+    struct command *c = (struct command *)m;
+    removals_add(c->d, c->no, c->stopped, c->arg);
+    free(c);
+}
+
+int delivery_loop_remove(struct delivery_loop *d, uint32_t no, void (*stopped)(void *arg), void *arg) {
+    struct command *c = calloc(1, sizeof *c);
+    if (c) {
+        c->no = no;
+        c->stopped = stopped;
+        c->arg = arg;
+    }
+    return post(d, c, do_remove);
+}
+
+static void do_notify(struct loop_message *m) {
+    struct command *c = (struct command *)m;
+    struct delivery_loop *d = c->d;
+    int64_t now = clock_now_ms();
+    for (size_t i = 0; i < c->notices_n; i++) {
+        uint32_t no = c->notices[i].subscription_no;
+        /* No such lane: its subscription was deleted, perhaps before the last start, and left deliveries
+         * behind. */
+        if (!lanes_due(d->lanes, no, c->notices[i].due_at, now) && !removals_find(d, no))
+            removals_add(d, no, NULL, NULL);
+    }
+    free(c);
+}
+
+int delivery_loop_notify(struct delivery_loop *d, const struct lane_notice *notices, size_t n) {
+    struct command *c = malloc(sizeof *c + n * sizeof *notices);
+    if (c) {
+        *c = (struct command){.notices_n = n};
+        memcpy(c->notices, notices, n * sizeof *notices);
+    }
+    return post(d, c, do_notify);
+}
+
+struct stats_question {
+    struct loop_message message;
+    struct delivery_loop *d;
+    uint32_t no;
+    struct lane_stats stats;
+    atomic_uint refs; /* the asker's and the loop's: the asker may give up */
+    pthread_mutex_t lock;
+    pthread_cond_t answered;
+    bool done;
+};
+
+static void question_unref(struct stats_question *q) {
+    if (atomic_fetch_sub(&q->refs, 1) != 1)
+        return;
+    pthread_mutex_destroy(&q->lock);
+    pthread_cond_destroy(&q->answered);
+    free(q);
+}
+
+static void do_stats(struct loop_message *m) {
+    struct stats_question *q = (struct stats_question *)m;
+    pthread_mutex_lock(&q->lock);
+    lanes_stats(q->d->lanes, q->no, clock_now_ms(), &q->stats);
+    q->done = true;
+    pthread_cond_signal(&q->answered);
+    pthread_mutex_unlock(&q->lock);
+    question_unref(q);
+}
+
+int delivery_loop_stats(struct delivery_loop *d, uint32_t no, struct lane_stats *ret) {
+    struct stats_question *q = calloc(1, sizeof *q);
+    if (!q)
+        return -ENOMEM;
+    *q = (struct stats_question){.message = {.fn = do_stats}, .d = d, .no = no};
+    atomic_init(&q->refs, 2);
+    pthread_mutex_init(&q->lock, NULL);
+    pthread_cond_init(&q->answered, NULL);
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 1;
+    pthread_mutex_lock(&q->lock);
+    loop_post(d->loop, &q->message);
+    int r = 0;
+    while (!q->done && r == 0)
+        r = pthread_cond_timedwait(&q->answered, &q->lock, &until);
+    if (q->done)
+        *ret = q->stats;
+    bool done = q->done;
+    pthread_mutex_unlock(&q->lock);
+    question_unref(q);
+    return done ? 0 : -ETIMEDOUT;
+}
+
+static void do_stop(struct loop_message *m) {
+    struct command *c = (struct command *)m;
+    c->d->stopping = true;
+    free(c);
+}
+
+static void do_end(struct loop_message *m) {
+    ((struct command *)m)->d->ending = true;
+    do_stop(m);
+}
+
+void delivery_loop_stop(struct delivery_loop *d) {
+    struct command *c = calloc(1, sizeof *c);
+    CHECK(post(d, c, do_stop) == 0);
+}
+
+void delivery_loop_end(struct delivery_loop *d) {
+    struct command *c = calloc(1, sizeof *c);
+    CHECK(post(d, c, do_end) == 0);
+}
