@@ -8,7 +8,8 @@ bool flags_next(struct flags *f, struct flag *ret) {
     if (f->at >= f->argc)
         return false;
     const char *text = f->argv[f->at++];
-    if (f->ended || text[0] != '-' || text[1] == '\0') {
+    bool negative = text[0] == '-' && text[1] >= '0' && text[1] <= '9'; /* a number is no flag */
+    if (f->ended || negative || text[0] != '-' || text[1] == '\0') {
         *ret = (struct flag){.value = text};
         return true;
     }

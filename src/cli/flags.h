@@ -16,7 +16,7 @@ struct flag {
     const char *value; /* after "=", or the plain argument; NULL: none yet */
 };
 
-/* The next flag or argument; false at the end. "-" is a plain argument, "-x" a flag named "x". */
+/* The next flag or argument; false at the end. "-" and "-1" are plain arguments, "-x" is a flag named "x". */
 bool flags_next(struct flags *f, struct flag *ret);
 /* The value of the flag just returned: what follows "=", else the next argument, which is taken; NULL when
  * there is none or it begins with "--" (then write --name=--text). */

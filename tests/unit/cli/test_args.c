@@ -44,6 +44,8 @@ static void flags_and_plain_arguments_mix(void **state) {
     assert_false(args_is_set(&a, "json"));
     assert_string_equal(a.plain[0], "--name");
     assert_null(args_value(&a, "name"));
+    assert_int_equal(PARSE(&a, "TYPE DATA", &problems, "t", "-1.5"), 0);
+    assert_string_equal(a.plain[1], "-1.5");
 }
 
 static void refused(const char *why, const char *arguments, int n, const char *const *words) {
