@@ -211,6 +211,7 @@ suite('clients of the API', ({ test }) => {
       [['tenant', 'get', 'a', 'b'], /unexpected argument b/],
       [['tenant', 'create', 'a', '--events-per-second', 'many'], /--events-per-second many: must be a number/],
       [['subscription', 'create', 'https://x', '--header', 'X'], /--header X: must be NAME=VALUE/],
+      [['tenant', 'update', 'a'], /there is nothing to change/],
       [['tenant', 'list', '--limit', '0'], /--limit 0: must be/],
       [['tenant', 'list', '--limit', '5', '--all'], /exclude each other/],
       [['tenant', 'list', '--url', 'example.com'], /must begin with http/],

@@ -247,6 +247,8 @@ int call_body(const struct call *c, json_t **ret, struct buf *problems) {
         else if (strcmp(g->option->name, "unset") == 0)
             unset_fields(g->value, body, problems);
     }
+    if (strcmp(v->method, "PATCH") == 0 && json_object_size(body) == 0)
+        buf_add_str(problems, "there is nothing to change: give a flag, --unset or --body\n");
     *ret = body;
     return problems->n > before || !buf_ok(problems) ? -EINVAL : 0;
 }
