@@ -76,7 +76,6 @@ export class Server {
     try {
       await server.start();
     } catch (error) {
-      server.damaged = true; // whatever it left behind, this error is what counts
       await server.remove();
       throw error;
     }
@@ -171,11 +170,11 @@ export class Server {
     if (code !== 0) throw new Error(`the store is not sound:\n${stdout}${stderr}`);
   }
 
-  /** Ends the process if it still runs, looks whether it leaves a sound store, and removes the data folder. */
+  /** Ends the process if it still runs, looks whether it leaves a sound store if it was ever ready, and removes the data folder. */
   async remove() {
     if (this.child) await this.kill();
     try {
-      if (this.child && !this.damaged) await this.assertSound();
+      if (this.url && !this.damaged) await this.assertSound();
     } finally {
       if (this.ownsData && this.data) await rm(this.data, { recursive: true, force: true });
     }
