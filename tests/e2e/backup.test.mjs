@@ -11,7 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 import { Api, Tenant } from './lib/api.mjs';
-import { BINARY, run, temporaryFolder } from './lib/server.mjs';
+import { BINARY, cleanEnvironment, run, temporaryFolder } from './lib/server.mjs';
 import { lifecycleTest } from './lib/suite.mjs';
 import { waitFor } from './lib/wait.mjs';
 
@@ -192,7 +192,7 @@ describe('backup and restore', { concurrency: false }, () => {
         const data = inside(`at-${ms}`);
         await mkdir(data);
         await copyFile(join(server.data, 'secret.key'), join(data, 'secret.key'));
-        const child = spawn(BINARY, ['restore', inside('large.db'), '--data', data], { stdio: 'ignore' });
+        const child = spawn(BINARY, ['restore', inside('large.db'), '--data', data], { env: cleanEnvironment(), stdio: 'ignore' });
         const ended = once(child, 'close');
         const written = () => ['posthorn.db', 'posthorn.db.restoring'].some((name) => existsSync(join(data, name)));
         await waitFor(written, { what: 'the restore to begin', every: 1 });
@@ -222,7 +222,7 @@ describe('backup and restore', { concurrency: false }, () => {
       await old.stop();
       await copyFile(join(server.data, 'secret.key'), join(old.data, 'secret.key'));
       await sql(join(old.data, 'posthorn.db'), 'DELETE FROM seal_keys');
-      const child = spawn(BINARY, ['restore', inside('large.db'), '--data', old.data, '--force'], { stdio: 'ignore' });
+      const child = spawn(BINARY, ['restore', inside('large.db'), '--data', old.data, '--force'], { env: cleanEnvironment(), stdio: 'ignore' });
       const ended = once(child, 'close');
       await waitFor(() => existsSync(join(old.data, 'posthorn.db.restoring')), { every: 1, what: 'the restore to begin' });
       child.kill('SIGKILL');
