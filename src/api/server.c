@@ -322,9 +322,8 @@ static enum MHD_Result take_body(struct request *r, const char *data, size_t *si
 /* The time that counts is when the whole request was there: a key may have been revoked, or have expired,
  * while the body came. false after having answered 401. */
 static bool begin_work(struct request *r) {
-    int64_t head_at = r->now;
     r->now = clock_now_ms();
-    return r->now == head_at || r->route->scope == SCOPE_NONE || auth_identify(r, r->api->admin_hash);
+    return r->body.n == 0 || r->route->scope == SCOPE_NONE || auth_identify(r, r->api->admin_hash);
 }
 
 static enum MHD_Result run_route(struct request *r) {
