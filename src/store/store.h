@@ -43,8 +43,13 @@ int store_begin(struct store *s) MUST_USE;
 int store_commit(struct store *s) MUST_USE; /* durable when it returns 0 */
 void store_rollback(struct store *s);
 /* Between transactions, once those of the last one have been answered: work of the store's own that others
- * wait for some milliseconds. `idle`: nobody waits now, it does it sooner. */
-void store_tidy(struct store *s, bool idle);
+ * wait for some milliseconds. The less there is to do, the sooner it is done, and the less at a time. */
+enum store_load {
+    STORE_QUIET, /* few came in the last transaction, and nobody waits */
+    STORE_IDLE,  /* nobody waits */
+    STORE_BUSY,
+};
+void store_tidy(struct store *s, enum store_load load);
 int store_savepoint(struct store *s) MUST_USE;
 int store_savepoint_release(struct store *s) MUST_USE;
 int store_savepoint_rollback(struct store *s) MUST_USE;

@@ -10,7 +10,7 @@
 
 /* A transaction holds at most this many jobs, so that the first of them is not kept waiting by an endless
  * stream. */
-enum { JOBS_A_BATCH = 4096 };
+enum { JOBS_A_BATCH = 4096, QUIET_JOBS_MAX = 8 };
 
 struct writer {
     struct store *store;
@@ -111,11 +111,11 @@ static int run_batch(struct store *s, struct writer_job *batch) {
     return r;
 }
 
-static bool is_idle(struct writer *w) {
+static enum store_load load_after(struct writer *w, size_t jobs) {
     pthread_mutex_lock(&w->lock);
     bool idle = w->head == NULL;
     pthread_mutex_unlock(&w->lock);
-    return idle;
+    return !idle ? STORE_BUSY : jobs > QUIET_JOBS_MAX ? STORE_IDLE : STORE_QUIET;
 }
 
 static void *writer_main(void *arg) {
@@ -141,7 +141,7 @@ static void *writer_main(void *arg) {
             batch = job->next;
             job->done(job, r < 0 ? r : job->result);
         }
-        store_tidy(w->store, is_idle(w));
+        store_tidy(w->store, load_after(w, n));
     }
     return NULL;
 }

@@ -95,7 +95,7 @@ static int in_transaction(struct bench *b, struct store *s, step_fn step, size_t
         r = store_commit(s);
     if (r < 0)
         store_rollback(s);
-    store_tidy(s, false);
+    store_tidy(s, STORE_BUSY);
     return r;
 }
 

@@ -8,8 +8,6 @@
  * which nobody is served. */
 enum {
     BUSY_TIMEOUT_MS = 5000,
-    LOG_PAGES_IDLE = 1000,
-    LOG_PAGES_BUSY = 4000,
     LOG_PAGES_MAX = 16000, /* then within the commit, for whoever does not tidy */
 };
 
@@ -39,8 +37,9 @@ static int note_log(void *arg, sqlite3 *db, const char *name, int pages) {
     return pages < LOG_PAGES_MAX ? SQLITE_OK : checkpoint(c, name);
 }
 
-void connection_checkpoint(struct connection *c, bool idle) {
-    if (c->log_pages < (idle ? LOG_PAGES_IDLE : LOG_PAGES_BUSY))
+void connection_checkpoint(struct connection *c, enum store_load load) {
+    static const int most[] = {[STORE_QUIET] = 100, [STORE_IDLE] = 1000, [STORE_BUSY] = 4000};
+    if (c->log_pages < most[load])
         return;
     c->log_pages = 0; /* until the next commit tells */
     (void)checkpoint(c, NULL);

@@ -286,11 +286,11 @@ void store_rollback(struct store *s) {
     CHECK(sqlite3_get_autocommit(s->writer.db));
 }
 
-void store_tidy(struct store *s, bool idle) {
+void store_tidy(struct store *s, enum store_load load) {
     CHECK(s->magic == STORE_MAGIC && sqlite3_get_autocommit(s->writer.db));
     /* A row lent to a caller would hold its snapshot open and keep the checkpoint from finishing. */
     take_rows_back(&s->writer);
-    connection_checkpoint(&s->writer, idle);
+    connection_checkpoint(&s->writer, load);
 }
 
 int store_savepoint(struct store *s) {

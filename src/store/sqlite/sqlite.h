@@ -74,8 +74,8 @@ int add_functions(sqlite3 *db) MUST_USE;
 /* -EUCLEAN: the file is damaged, or no database. */
 int connection_open(struct connection *c, const char *path, bool writer) MUST_USE;
 void connection_close(struct connection *c);
-/* Takes the log into the database when it has grown long; when nobody waits, at less. */
-void connection_checkpoint(struct connection *c, bool idle);
+/* Takes the log into the database when it has grown long; the less load there is, the sooner. */
+void connection_checkpoint(struct connection *c, enum store_load load);
 
 /* The prepared statement of a string literal, reset; NULL when it cannot be prepared (logged). Its bindings
  * are those of last time: bind them all. */
