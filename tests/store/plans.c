@@ -56,6 +56,6 @@ static void assert_connection(struct connection *c) {
 void assert_indexed(struct fixture *f) {
     if (!fixture_is_sqlite(f) || f->in_transaction)
         return;
-    assert_connection(&f->store->writer);
-    assert_connection(&f->reader->conn);
+    assert_connection(&sqlite_of(f->store)->writer);
+    assert_connection(&sqlite_reader_of(f->reader)->conn);
 }

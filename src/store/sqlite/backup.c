@@ -143,12 +143,12 @@ static int backup_into(const char *from, const char *partial, const char *file, 
     return r;
 }
 
-int store_backup(const char *url, const char *file, store_progress_fn progress, void *arg,
-                 struct store_summary *ret, const char **ret_message) {
+int sqlite_backup(const char *url, const char *file, store_progress_fn progress, void *arg,
+                  struct store_summary *ret, const char **ret_message) {
     _cleanup_buf_ struct buf partial = {0};
     _cleanup_close_ int fd = -1;
     const char *path;
-    int r = store_path(url, &path, ret_message);
+    int r = sqlite_path(url, &path, ret_message);
     if (r == 0 && access(path, F_OK) < 0)
         return store_explain(-errno, ret_message, "there is no store %s: %s", path, strerror(errno));
     if (r == 0 && access(file, F_OK) == 0)
@@ -167,12 +167,12 @@ int store_backup(const char *url, const char *file, store_progress_fn progress, 
 
 /* ---- check ---- */
 
-int store_check(const char *url, const struct store_check *check, struct store_summary *ret,
-                const char **ret_message) {
+int sqlite_check(const char *url, const struct store_check *check, struct store_summary *ret,
+                 const char **ret_message) {
     struct connection c;
     const char *path;
     uint64_t found;
-    int r = store_path(url, &path, ret_message);
+    int r = sqlite_path(url, &path, ret_message);
     if (r == 0)
         r = open_snapshot(&c, path, ret_message);
     if (r < 0)
@@ -270,12 +270,12 @@ static int copy_back(const char *file, const char *restoring, const struct store
     return r == 0 ? verify_copy(restoring, how->check, ret, ret_message) : r;
 }
 
-int store_restore(const char *file, const char *url, const struct store_restore *how,
-                  struct store_summary *ret, const char **ret_message) {
+int sqlite_restore(const char *file, const char *url, const struct store_restore *how,
+                   struct store_summary *ret, const char **ret_message) {
     _cleanup_buf_ struct buf restoring = {0};
     _cleanup_close_ int lock = -1;
     const char *path;
-    int r = store_path(url, &path, ret_message);
+    int r = sqlite_path(url, &path, ret_message);
     if (r == 0 && access(file, R_OK) < 0)
         return store_explain(-errno, ret_message, "%s cannot be read: %s", file, strerror(errno));
     if (r == 0)
@@ -298,13 +298,13 @@ int store_restore(const char *file, const char *url, const struct store_restore 
 
 /* ---- migrate ---- */
 
-int store_migrate(const char *url, size_t *ret_from, size_t *ret_to, const char **ret_message) {
+int sqlite_migrate(const char *url, size_t *ret_from, size_t *ret_to, const char **ret_message) {
     struct connection c;
     struct store *s;
     struct stat st;
     const char *path;
     size_t from = 0;
-    int r = store_path(url, &path, ret_message);
+    int r = sqlite_path(url, &path, ret_message);
     if (r == 0 && stat(path, &st) == 0 && st.st_size > 0) {
         r = open_snapshot(&c, path, ret_message);
         if (r == 0) {
@@ -313,10 +313,10 @@ int store_migrate(const char *url, size_t *ret_from, size_t *ret_to, const char 
         }
     }
     if (r == 0)
-        r = store_open(url, &s, ret_message);
+        r = sqlite_open(url, &s, ret_message);
     if (r < 0)
         return r;
-    store_close(s);
+    sqlite_close(s);
     *ret_from = from;
     *ret_to = sqlite_migrations_n;
     return 0;

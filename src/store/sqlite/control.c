@@ -23,8 +23,8 @@ static int has_row(struct connection *c, sqlite3_stmt *st) {
 
 /* ---- tenants ---- */
 
-int store_insert_tenant(struct store *s, const struct tenant_record *t, uint32_t *ret_no) {
-    struct connection *c = &s->writer;
+int sqlite_insert_tenant(struct store *s, const struct tenant_record *t, uint32_t *ret_no) {
+    struct connection *c = &sqlite_of(s)->writer;
     sqlite3_stmt *st = connection_prepare(
         c, "INSERT INTO tenants (id, doc, created_at, updated_at) VALUES (?,?,?,?) ON CONFLICT DO NOTHING");
     bind_text(st, 1, t->id);
@@ -38,13 +38,13 @@ int store_insert_tenant(struct store *s, const struct tenant_record *t, uint32_t
     return 0;
 }
 
-int store_update_tenant(struct store *s, uint32_t no, struct slice doc, int64_t now) {
+int sqlite_update_tenant(struct store *s, uint32_t no, struct slice doc, int64_t now) {
     sqlite3_stmt *st = connection_prepare(
-        &s->writer, "UPDATE tenants SET doc=?, updated_at=? WHERE no=? AND deleted_at IS NULL");
+        &sqlite_of(s)->writer, "UPDATE tenants SET doc=?, updated_at=? WHERE no=? AND deleted_at IS NULL");
     bind_text(st, 1, doc);
     bind_int(st, 2, now);
     bind_int(st, 3, no);
-    return run_for(&s->writer, st, -ENOENT);
+    return run_for(&sqlite_of(s)->writer, st, -ENOENT);
 }
 
 /* 1 while it has a live subscription, or a deleted one whose deliveries are not all closed. */
@@ -58,8 +58,8 @@ static int tenant_is_busy(struct connection *c, uint32_t no) {
     return has_row(c, st);
 }
 
-int store_delete_tenant(struct store *s, uint32_t no, int64_t now) {
-    struct connection *c = &s->writer;
+int sqlite_delete_tenant(struct store *s, uint32_t no, int64_t now) {
+    struct connection *c = &sqlite_of(s)->writer;
     int busy = tenant_is_busy(c, no);
     if (busy < 0)
         return busy;
@@ -71,11 +71,11 @@ int store_delete_tenant(struct store *s, uint32_t no, int64_t now) {
     return run_for(c, st, busy ? -EBUSY : -ENOENT);
 }
 
-int store_get_tenant(struct store *s, uint32_t no, struct tenant_record *ret) {
-    sqlite3_stmt *st = connection_prepare(&s->writer, "SELECT " TENANT_COLUMNS
-                                                      " FROM tenants WHERE no=? AND deleted_at IS NULL");
+int sqlite_get_tenant(struct store *s, uint32_t no, struct tenant_record *ret) {
+    sqlite3_stmt *st = connection_prepare(
+        &sqlite_of(s)->writer, "SELECT " TENANT_COLUMNS " FROM tenants WHERE no=? AND deleted_at IS NULL");
     bind_int(st, 1, no);
-    int r = statement_next(&s->writer, st);
+    int r = statement_next(&sqlite_of(s)->writer, st);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     /* Not reset: the slices point into the row. */
@@ -85,8 +85,8 @@ int store_get_tenant(struct store *s, uint32_t no, struct tenant_record *ret) {
 
 /* ---- subscriptions ---- */
 
-int store_insert_subscription(struct store *s, const struct subscription_record *r, uint32_t *ret_no) {
-    struct connection *c = &s->writer;
+int sqlite_insert_subscription(struct store *s, const struct subscription_record *r, uint32_t *ret_no) {
+    struct connection *c = &sqlite_of(s)->writer;
     sqlite3_stmt *st = connection_prepare(
         c, "INSERT INTO subscriptions (tenant, key, tail, status, disabled_reason, doc, created_at,"
            " updated_at, resumed_at, failing_since) VALUES (?,?,?,?,?,?,?,?,?,?)");
@@ -107,11 +107,12 @@ int store_insert_subscription(struct store *s, const struct subscription_record 
     return 0;
 }
 
-int store_update_subscription(struct store *s, const struct subscription_record *r) {
+int sqlite_update_subscription(struct store *s, const struct subscription_record *r) {
     CHECK(r->status != SUBSCRIPTION_DELETED);
     sqlite3_stmt *st = connection_prepare(
-        &s->writer, "UPDATE subscriptions SET status=?, disabled_reason=?, doc=?, updated_at=?, resumed_at=?,"
-                    " jobs_settled=?, relane=? WHERE no=? AND status<>3");
+        &sqlite_of(s)->writer,
+        "UPDATE subscriptions SET status=?, disabled_reason=?, doc=?, updated_at=?, resumed_at=?,"
+        " jobs_settled=?, relane=? WHERE no=? AND status<>3");
     bind_int(st, 1, r->status);
     bind_text(st, 2, r->disabled_reason);
     bind_text(st, 3, r->doc);
@@ -120,20 +121,21 @@ int store_update_subscription(struct store *s, const struct subscription_record 
     bind_time(st, 6, (int64_t)r->jobs_settled);
     bind_time(st, 7, (int64_t)r->relane);
     bind_int(st, 8, r->no);
-    return run_for(&s->writer, st, -ENOENT);
+    return run_for(&sqlite_of(s)->writer, st, -ENOENT);
 }
 
-int store_set_health(struct store *s, uint32_t subscription_no, int64_t failing_since, int64_t raised_since) {
-    sqlite3_stmt *st =
-        connection_prepare(&s->writer, "UPDATE subscriptions SET failing_since=?, raised_since=? WHERE no=?");
+int sqlite_set_health(struct store *s, uint32_t subscription_no, int64_t failing_since,
+                      int64_t raised_since) {
+    sqlite3_stmt *st = connection_prepare(
+        &sqlite_of(s)->writer, "UPDATE subscriptions SET failing_since=?, raised_since=? WHERE no=?");
     bind_time(st, 1, failing_since);
     bind_time(st, 2, raised_since);
     bind_int(st, 3, subscription_no);
-    return statement_run(&s->writer, st);
+    return statement_run(&sqlite_of(s)->writer, st);
 }
 
-int store_delete_subscription(struct store *s, uint32_t no, int64_t now) {
-    struct connection *c = &s->writer;
+int sqlite_delete_subscription(struct store *s, uint32_t no, int64_t now) {
+    struct connection *c = &sqlite_of(s)->writer;
     /* The row stays for the deliveries that name it; its document goes: headers hold what receivers ask for.
      */
     sqlite3_stmt *st = connection_prepare(
@@ -148,14 +150,14 @@ int store_delete_subscription(struct store *s, uint32_t no, int64_t now) {
     st = connection_prepare(c, "DELETE FROM secrets WHERE subscription=?");
     bind_int(st, 1, no);
     r = statement_run(c, st);
-    return r < 0 ? r : store_put_tls(s, no, 0, SLICE_NONE);
+    return r < 0 ? r : sqlite_put_tls(s, no, 0, SLICE_NONE);
 }
 
-int store_get_subscription(struct store *s, uint32_t no, struct subscription_record *ret) {
-    sqlite3_stmt *st = connection_prepare(&s->writer, "SELECT " SUBSCRIPTION_COLUMNS
-                                                      " FROM subscriptions WHERE no=? AND status<>3");
+int sqlite_get_subscription(struct store *s, uint32_t no, struct subscription_record *ret) {
+    sqlite3_stmt *st = connection_prepare(
+        &sqlite_of(s)->writer, "SELECT " SUBSCRIPTION_COLUMNS " FROM subscriptions WHERE no=? AND status<>3");
     bind_int(st, 1, no);
-    int r = statement_next(&s->writer, st);
+    int r = statement_next(&sqlite_of(s)->writer, st);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     /* Not reset: the slices point into the row. */
@@ -163,10 +165,11 @@ int store_get_subscription(struct store *s, uint32_t no, struct subscription_rec
     return 0;
 }
 
-int store_get_subscription_tenant(struct store *s, uint32_t no, uint32_t *ret_tenant_no) {
-    sqlite3_stmt *st = connection_prepare(&s->writer, "SELECT tenant FROM subscriptions WHERE no=?");
+int sqlite_get_subscription_tenant(struct store *s, uint32_t no, uint32_t *ret_tenant_no) {
+    sqlite3_stmt *st =
+        connection_prepare(&sqlite_of(s)->writer, "SELECT tenant FROM subscriptions WHERE no=?");
     bind_int(st, 1, no);
-    int r = statement_next(&s->writer, st);
+    int r = statement_next(&sqlite_of(s)->writer, st);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     *ret_tenant_no = (uint32_t)column_int(st, 0);
@@ -174,11 +177,11 @@ int store_get_subscription_tenant(struct store *s, uint32_t no, uint32_t *ret_te
     return 0;
 }
 
-int store_count_subscriptions(struct store *s, uint32_t tenant_no, uint64_t *ret) {
-    sqlite3_stmt *st =
-        connection_prepare(&s->writer, "SELECT count(*) FROM subscriptions WHERE tenant=? AND status<>3");
+int sqlite_count_subscriptions(struct store *s, uint32_t tenant_no, uint64_t *ret) {
+    sqlite3_stmt *st = connection_prepare(&sqlite_of(s)->writer,
+                                          "SELECT count(*) FROM subscriptions WHERE tenant=? AND status<>3");
     bind_int(st, 1, tenant_no);
-    int r = statement_next(&s->writer, st);
+    int r = statement_next(&sqlite_of(s)->writer, st);
     if (r <= 0)
         return r < 0 ? r : -EIO;
     *ret = (uint64_t)column_int(st, 0);
@@ -204,8 +207,8 @@ static int find_waiting(struct connection *c, const char *sql, uint32_t subscrip
     return r;
 }
 
-int store_close_deleted(struct store *s, uint32_t subscription_no, int64_t now, unsigned limit,
-                        unsigned *ret_n) {
+int sqlite_close_deleted(struct store *s, uint32_t subscription_no, int64_t now, unsigned limit,
+                         unsigned *ret_n) {
     static const char *const queries[] = {
         "SELECT event, state FROM deliveries WHERE subscription=? AND due_at IS NOT NULL LIMIT ?",
         "SELECT event, state FROM deliveries INDEXED BY deliveries_blocked WHERE subscription=?"
@@ -217,9 +220,9 @@ int store_close_deleted(struct store *s, uint32_t subscription_no, int64_t now, 
         size_t n = 1;
         while (n > 0 && total < limit) {
             size_t max = limit - total < CLOSE_A_ROUND ? limit - total : CLOSE_A_ROUND;
-            int r = find_waiting(&s->writer, queries[q], subscription_no, found, max, &n);
+            int r = find_waiting(&sqlite_of(s)->writer, queries[q], subscription_no, found, max, &n);
             for (size_t i = 0; r == 0 && i < n; i++)
-                r = close_waiting(&s->writer, &found[i], REASON_SUBSCRIPTION_DELETED, now);
+                r = close_waiting(&sqlite_of(s)->writer, &found[i], REASON_SUBSCRIPTION_DELETED, now);
             if (r < 0)
                 return r;
             total += (unsigned)n;
@@ -231,10 +234,10 @@ int store_close_deleted(struct store *s, uint32_t subscription_no, int64_t now, 
 
 /* ---- API keys and the audit trail ---- */
 
-int store_insert_key(struct store *s, const struct key_record *r) {
-    sqlite3_stmt *st =
-        connection_prepare(&s->writer, "INSERT INTO api_keys (key, tail, hash, tenant, scopes, created_at,"
-                                       " expires_at) VALUES (?,?,?,?,?,?,?) ON CONFLICT (hash) DO NOTHING");
+int sqlite_insert_key(struct store *s, const struct key_record *r) {
+    sqlite3_stmt *st = connection_prepare(
+        &sqlite_of(s)->writer, "INSERT INTO api_keys (key, tail, hash, tenant, scopes, created_at,"
+                               " expires_at) VALUES (?,?,?,?,?,?,?) ON CONFLICT (hash) DO NOTHING");
     bind_int(st, 1, (int64_t)r->id.key);
     bind_int(st, 2, (int64_t)r->id.tail);
     bind_blob(st, 3, (struct slice){(const char *)r->hash, sizeof r->hash});
@@ -242,11 +245,11 @@ int store_insert_key(struct store *s, const struct key_record *r) {
     bind_int(st, 5, r->scopes);
     bind_int(st, 6, r->created_at);
     bind_time(st, 7, r->expires_at);
-    return run_for(&s->writer, st, -EEXIST);
+    return run_for(&sqlite_of(s)->writer, st, -EEXIST);
 }
 
-int store_revoke_key(struct store *s, struct id id, int64_t now, uint32_t *ret_tenant_no) {
-    struct connection *c = &s->writer;
+int sqlite_revoke_key(struct store *s, struct id id, int64_t now, uint32_t *ret_tenant_no) {
+    struct connection *c = &sqlite_of(s)->writer;
     sqlite3_stmt *st =
         connection_prepare(c, "UPDATE api_keys SET revoked_at=? WHERE key=? AND tail=? AND revoked_at IS NULL"
                               " RETURNING tenant");
@@ -261,14 +264,15 @@ int store_revoke_key(struct store *s, struct id id, int64_t now, uint32_t *ret_t
     return 0;
 }
 
-int store_insert_audit(struct store *s, const struct audit_record *r) {
+int sqlite_insert_audit(struct store *s, const struct audit_record *r) {
     sqlite3_stmt *st = connection_prepare(
-        &s->writer, "INSERT INTO audit (at, tenant, actor, action, object, detail) VALUES (?,?,?,?,?,?)");
+        &sqlite_of(s)->writer,
+        "INSERT INTO audit (at, tenant, actor, action, object, detail) VALUES (?,?,?,?,?,?)");
     bind_int(st, 1, r->at);
     bind_int(st, 2, r->tenant_no);
     bind_text(st, 3, r->actor);
     bind_text(st, 4, r->action);
     bind_text(st, 5, r->object);
     bind_text(st, 6, r->detail);
-    return statement_run(&s->writer, st);
+    return statement_run(&sqlite_of(s)->writer, st);
 }

@@ -22,9 +22,9 @@ static void read_row(sqlite3_stmt *st, struct dlq_count_row *ret) {
     };
 }
 
-int store_list_dlq_counts(struct store_reader *r, uint32_t tenant_no, uint32_t subscription_no,
-                          uint32_t after_no, dlq_count_row_fn fn, void *arg) {
-    struct connection *c = &r->conn;
+int sqlite_list_dlq_counts(struct store_reader *r, uint32_t tenant_no, uint32_t subscription_no,
+                           uint32_t after_no, dlq_count_row_fn fn, void *arg) {
+    struct connection *c = &sqlite_reader_of(r)->conn;
     sqlite3_stmt *st = connection_prepare(
         c, "SELECT d.subscription, s.key, s.tail, d.reason, d.n FROM dlq_counts d CROSS JOIN subscriptions s"
            " ON s.no = d.subscription WHERE d.tenant=?1 AND d.subscription>?2 AND (?3=0 OR d.subscription=?3)"
@@ -45,9 +45,9 @@ int store_list_dlq_counts(struct store_reader *r, uint32_t tenant_no, uint32_t s
     return e;
 }
 
-int store_sum_dlq(struct store_reader *r, uint32_t tenant_no, uint32_t subscription_no,
-                  uint64_t ret[DELIVERY_REASONS]) {
-    struct connection *c = &r->conn;
+int sqlite_sum_dlq(struct store_reader *r, uint32_t tenant_no, uint32_t subscription_no,
+                   uint64_t ret[DELIVERY_REASONS]) {
+    struct connection *c = &sqlite_reader_of(r)->conn;
     sqlite3_stmt *st = connection_prepare(c, "SELECT reason, sum(n) FROM dlq_counts WHERE tenant=?1"
                                              " AND (?2=0 OR subscription=?2) GROUP BY reason");
     bind_int(st, 1, tenant_no);

@@ -24,9 +24,9 @@ static int insert_event(struct connection *c, const struct event_record *e) {
     return statement_run(c, st);
 }
 
-int store_insert_events(struct store *s, const struct event_record *events, size_t n) {
+int sqlite_insert_events(struct store *s, const struct event_record *events, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        int r = insert_event(&s->writer, &events[i]);
+        int r = insert_event(&sqlite_of(s)->writer, &events[i]);
         if (r == 0)
             r = log_late_event(s, &events[i]);
         if (r < 0)
@@ -47,7 +47,7 @@ static uint64_t get_u64(const char *p) {
     return v;
 }
 
-int store_insert_idempotency(struct store *s, const struct idempotency_record *r) {
+int sqlite_insert_idempotency(struct store *s, const struct idempotency_record *r) {
     _cleanup_buf_ struct buf ids = {0};
     for (size_t i = 0; i < r->ids_n; i++) {
         char bytes[ID_BYTES];
@@ -58,23 +58,23 @@ int store_insert_idempotency(struct store *s, const struct idempotency_record *r
     if (!buf_ok(&ids))
         return -ENOMEM;
     sqlite3_stmt *st = connection_prepare(
-        &s->writer,
+        &sqlite_of(s)->writer,
         "INSERT INTO idempotency (tenant, key, body_hash, events, created_at) VALUES (?,?,?,?,?)");
     bind_int(st, 1, r->tenant_no);
     bind_text(st, 2, r->key);
     bind_blob(st, 3, (struct slice){(const char *)r->body_hash, sizeof r->body_hash});
     bind_blob(st, 4, buf_slice(&ids));
     bind_int(st, 5, r->created_at);
-    return statement_run(&s->writer, st);
+    return statement_run(&sqlite_of(s)->writer, st);
 }
 
-int store_find_idempotency(struct store *s, uint32_t tenant_no, struct slice key, uint8_t ret_hash[32],
-                           struct id *ret_ids, size_t ids_max, size_t *ret_n) {
-    sqlite3_stmt *st =
-        connection_prepare(&s->writer, "SELECT body_hash, events FROM idempotency WHERE tenant=? AND key=?");
+int sqlite_find_idempotency(struct store *s, uint32_t tenant_no, struct slice key, uint8_t ret_hash[32],
+                            struct id *ret_ids, size_t ids_max, size_t *ret_n) {
+    sqlite3_stmt *st = connection_prepare(
+        &sqlite_of(s)->writer, "SELECT body_hash, events FROM idempotency WHERE tenant=? AND key=?");
     bind_int(st, 1, tenant_no);
     bind_text(st, 2, key);
-    int r = statement_next(&s->writer, st);
+    int r = statement_next(&sqlite_of(s)->writer, st);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     struct slice hash = column_slice(st, 0), ids = column_slice(st, 1);
@@ -109,7 +109,7 @@ int lane_key_blocked(struct connection *c, uint32_t subscription_no, uint64_t la
 }
 
 static int insert_delivery(struct store *s, const struct new_delivery *d, size_t *made) {
-    struct connection *c = &s->writer;
+    struct connection *c = &sqlite_of(s)->writer;
     int blocked = 0;
     if (d->lane_key) {
         blocked = lane_key_blocked(c, d->subscription_no, d->lane_key, d->order_at, d->event_key);
@@ -133,7 +133,7 @@ static int insert_delivery(struct store *s, const struct new_delivery *d, size_t
     return log_late_delivery(s, d->event_key, d->subscription_no);
 }
 
-int store_insert_deliveries(struct store *s, const struct new_delivery *d, size_t n, size_t *ret_made) {
+int sqlite_insert_deliveries(struct store *s, const struct new_delivery *d, size_t n, size_t *ret_made) {
     size_t made = 0;
     for (size_t i = 0; i < n; i++) {
         int r = insert_delivery(s, &d[i], &made);
@@ -144,10 +144,10 @@ int store_insert_deliveries(struct store *s, const struct new_delivery *d, size_
     return 0;
 }
 
-int store_insert_job(struct store *s, const struct fanout_job *j) {
-    sqlite3_stmt *st =
-        connection_prepare(&s->writer, "INSERT INTO fanout_jobs (event, tenant, cursor, upper, deliveries,"
-                                       " state, seq) VALUES (?,?,?,?,?,?,?)");
+int sqlite_insert_job(struct store *s, const struct fanout_job *j) {
+    sqlite3_stmt *st = connection_prepare(&sqlite_of(s)->writer,
+                                          "INSERT INTO fanout_jobs (event, tenant, cursor, upper, deliveries,"
+                                          " state, seq) VALUES (?,?,?,?,?,?,?)");
     bind_int(st, 1, (int64_t)j->event_key);
     bind_int(st, 2, j->tenant_no);
     bind_int(st, 3, j->cursor);
@@ -155,13 +155,13 @@ int store_insert_job(struct store *s, const struct fanout_job *j) {
     bind_int(st, 5, j->deliveries);
     bind_int(st, 6, j->state);
     bind_int(st, 7, (int64_t)j->seq);
-    return statement_run(&s->writer, st);
+    return statement_run(&sqlite_of(s)->writer, st);
 }
 
-int store_last_job(struct store *s, uint64_t *ret) {
-    sqlite3_stmt *st =
-        connection_prepare(&s->writer, "SELECT coalesce(max(seq), 0) FROM fanout_jobs WHERE state<>2");
-    int r = statement_next(&s->writer, st);
+int sqlite_last_job(struct store *s, uint64_t *ret) {
+    sqlite3_stmt *st = connection_prepare(&sqlite_of(s)->writer,
+                                          "SELECT coalesce(max(seq), 0) FROM fanout_jobs WHERE state<>2");
+    int r = statement_next(&sqlite_of(s)->writer, st);
     if (r <= 0)
         return r < 0 ? r : -EIO;
     *ret = (uint64_t)column_int(st, 0);
@@ -169,25 +169,25 @@ int store_last_job(struct store *s, uint64_t *ret) {
     return 0;
 }
 
-int store_update_job(struct store *s, const struct fanout_job *j) {
+int sqlite_update_job(struct store *s, const struct fanout_job *j) {
     sqlite3_stmt *st = connection_prepare(
-        &s->writer, "UPDATE fanout_jobs SET cursor=?, deliveries=?, state=? WHERE event=?");
+        &sqlite_of(s)->writer, "UPDATE fanout_jobs SET cursor=?, deliveries=?, state=? WHERE event=?");
     bind_int(st, 1, j->cursor);
     bind_int(st, 2, j->deliveries);
     bind_int(st, 3, j->state);
     bind_int(st, 4, (int64_t)j->event_key);
-    return statement_run(&s->writer, st);
+    return statement_run(&sqlite_of(s)->writer, st);
 }
 
-int store_list_jobs(struct store *s, uint64_t after_key, struct fanout_job *ret, size_t max, size_t *ret_n) {
+int sqlite_list_jobs(struct store *s, uint64_t after_key, struct fanout_job *ret, size_t max, size_t *ret_n) {
     sqlite3_stmt *st = connection_prepare(
-        &s->writer, "SELECT event, tenant, cursor, upper, deliveries, state, seq FROM fanout_jobs"
-                    " WHERE state<>2 AND event>? ORDER BY event LIMIT ?");
+        &sqlite_of(s)->writer, "SELECT event, tenant, cursor, upper, deliveries, state, seq FROM fanout_jobs"
+                               " WHERE state<>2 AND event>? ORDER BY event LIMIT ?");
     bind_int(st, 1, (int64_t)after_key);
     bind_int(st, 2, (int64_t)max);
     size_t n = 0;
     int r;
-    while ((r = statement_next(&s->writer, st)) > 0) {
+    while ((r = statement_next(&sqlite_of(s)->writer, st)) > 0) {
         ret[n++] = (struct fanout_job){
             .event_key = (uint64_t)column_int(st, 0),
             .tenant_no = (uint32_t)column_int(st, 1),
@@ -204,10 +204,11 @@ int store_list_jobs(struct store *s, uint64_t after_key, struct fanout_job *ret,
     return 0;
 }
 
-int store_get_event(struct store *s, uint64_t event_key, struct event_record *ret) {
-    sqlite3_stmt *st = connection_prepare(&s->writer, "SELECT " EVENT_COLUMNS " FROM events WHERE key=?");
+int sqlite_get_event(struct store *s, uint64_t event_key, struct event_record *ret) {
+    sqlite3_stmt *st =
+        connection_prepare(&sqlite_of(s)->writer, "SELECT " EVENT_COLUMNS " FROM events WHERE key=?");
     bind_int(st, 1, (int64_t)event_key);
-    int r = statement_next(&s->writer, st);
+    int r = statement_next(&sqlite_of(s)->writer, st);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     /* Not reset here: the slices point into the row, until the next call resets it. */

@@ -289,10 +289,10 @@ static int claim_lane(struct claiming *k, struct lane_claim *lane) {
     return 0;
 }
 
-int store_claim(struct store *s, struct lane_claim *lanes, size_t n, int64_t now, struct task *tasks,
-                size_t tasks_max, size_t *ret_tasks, struct expired_task *expired, size_t expired_max,
-                size_t *ret_expired) {
-    struct claiming k = {.c = &s->writer,
+int sqlite_claim(struct store *s, struct lane_claim *lanes, size_t n, int64_t now, struct task *tasks,
+                 size_t tasks_max, size_t *ret_tasks, struct expired_task *expired, size_t expired_max,
+                 size_t *ret_expired) {
+    struct claiming k = {.c = &sqlite_of(s)->writer,
                          .now = now,
                          .tasks = tasks,
                          .tasks_max = tasks_max,
@@ -332,8 +332,8 @@ static int find_expired(struct connection *c, const char *sql, const struct lane
     return r;
 }
 
-int store_expire(struct store *s, const struct lane_expiry *lane, int64_t now, struct expired_task *ret,
-                 size_t limit, size_t *ret_n) {
+int sqlite_expire(struct store *s, const struct lane_expiry *lane, int64_t now, struct expired_task *ret,
+                  size_t limit, size_t *ret_n) {
     /* A delivery that was never attempted is due when its window begins, or a little before, so the due index
      * finds it; the others have an index of their own. */
     static const char *const queries[] = {
@@ -351,9 +351,9 @@ int store_expire(struct store *s, const struct lane_expiry *lane, int64_t now, s
         size_t n = 1;
         while (n > 0 && total < limit) {
             size_t max = limit - total < CANDIDATES_A_ROUND ? limit - total : CANDIDATES_A_ROUND;
-            int r = find_expired(&s->writer, queries[q], lane, now, found, max, &n);
+            int r = find_expired(&sqlite_of(s)->writer, queries[q], lane, now, found, max, &n);
             for (size_t i = 0; r == 0 && i < n; i++) {
-                r = close_waiting(&s->writer, &found[i], REASON_WINDOW_EXPIRED, now);
+                r = close_waiting(&sqlite_of(s)->writer, &found[i], REASON_WINDOW_EXPIRED, now);
                 ret[total++] = (struct expired_task){found[i].event_key, lane->subscription_no};
             }
             if (r < 0)
@@ -364,16 +364,16 @@ int store_expire(struct store *s, const struct lane_expiry *lane, int64_t now, s
     return 0;
 }
 
-int store_list_lanes_due(struct store *s, uint32_t after_no, struct lane_due *ret, size_t max,
-                         size_t *ret_n) {
+int sqlite_list_lanes_due(struct store *s, uint32_t after_no, struct lane_due *ret, size_t max,
+                          size_t *ret_n) {
     size_t n = 0;
     while (n < max) {
         /* One step over the index a lane, however many deliveries wait in it. */
         sqlite3_stmt *st = connection_prepare(
-            &s->writer, "SELECT subscription, due_at FROM deliveries WHERE due_at IS NOT NULL"
-                        " AND subscription>? ORDER BY subscription, due_at LIMIT 1");
+            &sqlite_of(s)->writer, "SELECT subscription, due_at FROM deliveries WHERE due_at IS NOT NULL"
+                                   " AND subscription>? ORDER BY subscription, due_at LIMIT 1");
         bind_int(st, 1, after_no);
-        int r = statement_next(&s->writer, st);
+        int r = statement_next(&sqlite_of(s)->writer, st);
         if (r < 0)
             return r;
         if (r == 0)

@@ -38,15 +38,17 @@ int log_find_hour(struct connection *c, const char *sql, int64_t *hour) {
  * process alone: readers do not look there in the log, and after a restart it is done again. */
 static int know_extents(struct store *s) {
     int r = 0;
-    if (s->log.watermark < 0) {
-        s->log = (struct log_extent){.watermark = -1};
-        r = log_watermark(&s->writer, &s->log.watermark);
+    if (sqlite_of(s)->log.watermark < 0) {
+        sqlite_of(s)->log = (struct log_extent){.watermark = -1};
+        r = log_watermark(&sqlite_of(s)->writer, &sqlite_of(s)->log.watermark);
     }
-    return r == 0 && s->type_watermark < 0 ? type_watermark(&s->writer, &s->type_watermark) : r;
+    return r == 0 && sqlite_of(s)->type_watermark < 0
+               ? type_watermark(&sqlite_of(s)->writer, &sqlite_of(s)->type_watermark)
+               : r;
 }
 
 void log_forget(struct store *s) {
-    s->log.watermark = s->type_watermark = -1;
+    sqlite_of(s)->log.watermark = sqlite_of(s)->type_watermark = -1;
 }
 
 static bool is_within(const struct log_extent *e, int64_t event, uint32_t subscription_no) {
@@ -55,25 +57,26 @@ static bool is_within(const struct log_extent *e, int64_t event, uint32_t subscr
 
 int log_late_delivery(struct store *s, uint64_t event_key, uint32_t subscription_no) {
     int r = know_extents(s);
-    if (r < 0 || !is_within(&s->log, (int64_t)event_key, subscription_no))
+    if (r < 0 || !is_within(&sqlite_of(s)->log, (int64_t)event_key, subscription_no))
         return r;
     sqlite3_stmt *st = connection_prepare(
-        &s->writer,
+        &sqlite_of(s)->writer,
         "INSERT OR IGNORE INTO subscription_log (hour, subscription, event) VALUES (?1 >> 34, ?2, ?1)");
     bind_int(st, 1, (int64_t)event_key);
     bind_int(st, 2, subscription_no);
-    return statement_run(&s->writer, st);
+    return statement_run(&sqlite_of(s)->writer, st);
 }
 
 int log_late_event(struct store *s, const struct event_record *e) {
     int r = know_extents(s);
-    if (r < 0 || (int64_t)e->id.key > s->type_watermark)
+    if (r < 0 || (int64_t)e->id.key > sqlite_of(s)->type_watermark)
         return r;
-    sqlite3_stmt *st = connection_prepare(
-        &s->writer, "INSERT OR IGNORE INTO type_log (hour, type, event) VALUES (?1 >> 34, ?2, ?1)");
+    sqlite3_stmt *st =
+        connection_prepare(&sqlite_of(s)->writer,
+                           "INSERT OR IGNORE INTO type_log (hour, type, event) VALUES (?1 >> 34, ?2, ?1)");
     bind_int(st, 1, (int64_t)e->id.key);
     bind_int(st, 2, type_hash(e->tenant_no, e->type));
-    return statement_run(&s->writer, st);
+    return statement_run(&sqlite_of(s)->writer, st);
 }
 
 /* ---- the log by subscription ---- */
@@ -127,13 +130,13 @@ static int take_in_deliveries(struct connection *c, const struct log_extent *fro
 static int extend_by_subscription(struct store *s, int64_t upto, unsigned limit, bool *ret_more) {
     struct log_extent to;
     *ret_more = false;
-    if (upto <= s->log.watermark)
+    if (upto <= sqlite_of(s)->log.watermark)
         return 0;
-    int r = find_extent(&s->writer, &s->log, upto, limit, &to, ret_more);
+    int r = find_extent(&sqlite_of(s)->writer, &sqlite_of(s)->log, upto, limit, &to, ret_more);
     if (r == 0)
-        r = take_in_deliveries(&s->writer, &s->log, &to);
+        r = take_in_deliveries(&sqlite_of(s)->writer, &sqlite_of(s)->log, &to);
     if (r == 0)
-        s->log = to;
+        sqlite_of(s)->log = to;
     return r;
 }
 
@@ -174,17 +177,17 @@ static int take_in_events(struct connection *c, int64_t after, int64_t upto) {
 static int extend_by_type(struct store *s, int64_t upto, unsigned limit, bool *ret_more) {
     int64_t cut = 0;
     *ret_more = false;
-    if (upto <= s->type_watermark)
+    if (upto <= sqlite_of(s)->type_watermark)
         return 0;
-    int r = find_event(&s->writer, s->type_watermark, upto, limit, &cut, ret_more);
+    int r = find_event(&sqlite_of(s)->writer, sqlite_of(s)->type_watermark, upto, limit, &cut, ret_more);
     if (r == 0)
-        r = take_in_events(&s->writer, s->type_watermark, cut);
+        r = take_in_events(&sqlite_of(s)->writer, sqlite_of(s)->type_watermark, cut);
     if (r == 0)
-        s->type_watermark = cut;
+        sqlite_of(s)->type_watermark = cut;
     return r;
 }
 
-int store_extend_log(struct store *s, uint64_t upto_key, unsigned limit, bool *ret_more) {
+int sqlite_extend_log(struct store *s, uint64_t upto_key, unsigned limit, bool *ret_more) {
     CHECK(limit > 0 && upto_key <= ID_KEY_MAX);
     bool more = false;
     int r = know_extents(s);

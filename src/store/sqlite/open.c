@@ -15,18 +15,11 @@ enum {
     PID_DIGITS_MAX = 20,
 };
 
-static const char scheme[] = "sqlite:";
-
-static _Thread_local char message[1024];
-
-int store_explain(int r, const char **ret_message, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
-    va_end(args);
-    *ret_message = message;
-    return r;
-}
+const struct store_backend sqlite_backend = {.scheme = "sqlite:",
+#define X(name) .name = sqlite_##name,
+                                             STORE_URL_CALLS(X) STORE_CALLS(X) STORE_READER_CALLS(X)
+#undef X
+};
 
 /* What a failure with the database file means to whoever starts the program. */
 int explain_errno(int r, const char *path, const char **ret_message) {
@@ -192,7 +185,7 @@ static int check_no_half_restore(const char *path, const char **ret_message) {
                          half.p);
 }
 
-static int open_locked(struct store *s, const char **ret_message) {
+static int open_locked(struct sqlite_store *s, const char **ret_message) {
     int r = take_lock(s->path, &s->lock_fd, ret_message);
     if (r < 0)
         return r;
@@ -207,41 +200,42 @@ static int open_locked(struct store *s, const char **ret_message) {
     return migrate(&s->writer, s->path, ret_message);
 }
 
-int store_path(const char *url, const char **ret, const char **ret_message) {
-    struct slice text = slice_of(url);
-    if (!slice_starts_with(text, slice_of(scheme)) || text.n == sizeof scheme - 1)
+int sqlite_path(const char *url, const char **ret, const char **ret_message) {
+    size_t scheme = strlen(sqlite_backend.scheme);
+    CHECK(slice_starts_with(slice_of(url), slice_of(sqlite_backend.scheme)));
+    if (!url[scheme])
         return store_explain(-EINVAL, ret_message, "\"%s\" is no store: sqlite:FILE was expected", url);
-    *ret = url + sizeof scheme - 1;
+    *ret = url + scheme;
     return 0;
 }
 
-int store_open(const char *url, struct store **ret, const char **ret_message) {
+int sqlite_open(const char *url, struct store **ret, const char **ret_message) {
     const char *path;
-    int r = store_path(url, &path, ret_message);
+    int r = sqlite_path(url, &path, ret_message);
     if (r < 0)
         return r;
-    struct store *s = calloc(1, sizeof *s);
+    struct sqlite_store *s = calloc(1, sizeof *s);
     if (!s)
         return store_explain(-ENOMEM, ret_message, "memory is out");
-    *s = (struct store){.magic = STORE_MAGIC,
-                        .lock_fd = -1,
-                        .log = {.watermark = -1},
-                        .type_watermark = -1,
-                        .path = strdup(path)};
+    *s = (struct sqlite_store){.base = {&sqlite_backend},
+                               .magic = STORE_MAGIC,
+                               .lock_fd = -1,
+                               .log = {.watermark = -1},
+                               .type_watermark = -1,
+                               .path = strdup(path)};
     /* The statistics would cost every allocation a lock. Only the first store of a process can say so. */
     (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     r = s->path ? open_locked(s, ret_message) : store_explain(-ENOMEM, ret_message, "memory is out");
     if (r < 0) {
-        store_close(s);
+        sqlite_close(&s->base);
         return r;
     }
-    *ret = s;
+    *ret = &s->base;
     return 0;
 }
 
-void store_close(struct store *s) {
-    if (!s)
-        return;
+void sqlite_close(struct store *store) {
+    struct sqlite_store *s = sqlite_of(store);
     CHECK(s->magic == STORE_MAGIC);
     connection_close(&s->writer);
     /* Last, for it lets the next process in. */
@@ -249,7 +243,7 @@ void store_close(struct store *s) {
         close(s->lock_fd);
     free(s->path);
     OPENSSL_cleanse(&s->sealing, sizeof s->sealing);
-    *s = (struct store){0};
+    *s = (struct sqlite_store){0};
     free(s);
 }
 
@@ -262,58 +256,59 @@ static void take_rows_back(struct connection *c) {
             sqlite3_reset(st);
 }
 
-int store_begin(struct store *s) {
-    CHECK(s->magic == STORE_MAGIC);
-    CHECK(sqlite3_get_autocommit(s->writer.db));
-    return statement_run(&s->writer, connection_prepare(&s->writer, "BEGIN IMMEDIATE"));
+int sqlite_begin(struct store *s) {
+    CHECK(sqlite_of(s)->magic == STORE_MAGIC);
+    CHECK(sqlite3_get_autocommit(sqlite_of(s)->writer.db));
+    return statement_run(&sqlite_of(s)->writer, connection_prepare(&sqlite_of(s)->writer, "BEGIN IMMEDIATE"));
 }
 
-int store_commit(struct store *s) {
-    CHECK(s->magic == STORE_MAGIC);
+int sqlite_commit(struct store *s) {
+    CHECK(sqlite_of(s)->magic == STORE_MAGIC);
     /* After some errors SQLite has rolled back by itself; then nothing may seem to be committed. */
-    if (sqlite3_get_autocommit(s->writer.db))
+    if (sqlite3_get_autocommit(sqlite_of(s)->writer.db))
         return -EIO;
-    take_rows_back(&s->writer);
-    return statement_run(&s->writer, connection_prepare(&s->writer, "COMMIT"));
+    take_rows_back(&sqlite_of(s)->writer);
+    return statement_run(&sqlite_of(s)->writer, connection_prepare(&sqlite_of(s)->writer, "COMMIT"));
 }
 
-void store_rollback(struct store *s) {
-    CHECK(s->magic == STORE_MAGIC);
+void sqlite_rollback(struct store *s) {
+    CHECK(sqlite_of(s)->magic == STORE_MAGIC);
     log_forget(s);
-    take_rows_back(&s->writer);
-    if (!sqlite3_get_autocommit(s->writer.db))
-        (void)sqlite3_exec(s->writer.db, "ROLLBACK", NULL, NULL, NULL);
-    CHECK(sqlite3_get_autocommit(s->writer.db));
+    take_rows_back(&sqlite_of(s)->writer);
+    if (!sqlite3_get_autocommit(sqlite_of(s)->writer.db))
+        (void)sqlite3_exec(sqlite_of(s)->writer.db, "ROLLBACK", NULL, NULL, NULL);
+    CHECK(sqlite3_get_autocommit(sqlite_of(s)->writer.db));
 }
 
-void store_tidy(struct store *s, enum store_load load) {
-    CHECK(s->magic == STORE_MAGIC && sqlite3_get_autocommit(s->writer.db));
+void sqlite_tidy(struct store *s, enum store_load load) {
+    CHECK(sqlite_of(s)->magic == STORE_MAGIC && sqlite3_get_autocommit(sqlite_of(s)->writer.db));
     /* A row lent to a caller would hold its snapshot open and keep the checkpoint from finishing. */
-    take_rows_back(&s->writer);
-    connection_checkpoint(&s->writer, load);
+    take_rows_back(&sqlite_of(s)->writer);
+    connection_checkpoint(&sqlite_of(s)->writer, load);
 }
 
-int store_savepoint(struct store *s) {
-    if (sqlite3_get_autocommit(s->writer.db))
+int sqlite_savepoint(struct store *s) {
+    if (sqlite3_get_autocommit(sqlite_of(s)->writer.db))
         return -EIO;
-    return statement_run(&s->writer, connection_prepare(&s->writer, "SAVEPOINT job"));
+    return statement_run(&sqlite_of(s)->writer, connection_prepare(&sqlite_of(s)->writer, "SAVEPOINT job"));
 }
 
-int store_savepoint_release(struct store *s) {
-    return statement_run(&s->writer, connection_prepare(&s->writer, "RELEASE job"));
+int sqlite_savepoint_release(struct store *s) {
+    return statement_run(&sqlite_of(s)->writer, connection_prepare(&sqlite_of(s)->writer, "RELEASE job"));
 }
 
-int store_savepoint_rollback(struct store *s) {
+int sqlite_savepoint_rollback(struct store *s) {
     log_forget(s);
-    int r = statement_run(&s->writer, connection_prepare(&s->writer, "ROLLBACK TO job"));
-    return r < 0 ? r : store_savepoint_release(s);
+    int r =
+        statement_run(&sqlite_of(s)->writer, connection_prepare(&sqlite_of(s)->writer, "ROLLBACK TO job"));
+    return r < 0 ? r : sqlite_savepoint_release(s);
 }
 
 /* ---- at start ---- */
 
-int store_last_key(struct store *s, uint64_t *ret) {
+int sqlite_last_key(struct store *s, uint64_t *ret) {
     int64_t key;
-    int r = read_number(&s->writer,
+    int r = read_number(&sqlite_of(s)->writer,
                         "SELECT max(coalesce((SELECT max(key) FROM events), 0),"
                         " coalesce((SELECT max(key) FROM subscriptions), 0),"
                         " coalesce((SELECT max(key) FROM secrets), 0),"
@@ -323,14 +318,14 @@ int store_last_key(struct store *s, uint64_t *ret) {
     if (r < 0)
         return r;
     /* The keys of secrets are in no order of their own: all of them were read, once. */
-    sqlite3_db_release_memory(s->writer.db);
+    sqlite3_db_release_memory(sqlite_of(s)->writer.db);
     *ret = (uint64_t)key;
     return 0;
 }
 
-int store_register_worker(struct store *s, const char *name, const char *user_agent, int64_t now,
-                          uint32_t *ret_no) {
-    struct connection *c = &s->writer;
+int sqlite_register_worker(struct store *s, const char *name, const char *user_agent, int64_t now,
+                           uint32_t *ret_no) {
+    struct connection *c = &sqlite_of(s)->writer;
     sqlite3_stmt *st =
         connection_prepare(c, "INSERT INTO workers (name, user_agent, started_at) VALUES (?,?,?)");
     bind_text(st, 1, slice_of(name));
@@ -345,29 +340,29 @@ int store_register_worker(struct store *s, const char *name, const char *user_ag
 
 /* ---- readers ---- */
 
-int store_reader_open(struct store *s, struct store_reader **ret) {
-    CHECK(s->magic == STORE_MAGIC);
-    struct store_reader *r = calloc(1, sizeof *r);
+int sqlite_reader_open(struct store *s, struct store_reader **ret) {
+    CHECK(sqlite_of(s)->magic == STORE_MAGIC);
+    struct sqlite_reader *r = calloc(1, sizeof *r);
     if (!r)
         return -ENOMEM;
-    r->sealing = &s->sealing;
-    int e = connection_open(&r->conn, s->path, false);
+    r->base.backend = &sqlite_backend;
+    r->sealing = &sqlite_of(s)->sealing;
+    int e = connection_open(&r->conn, sqlite_of(s)->path, false);
     if (e < 0) {
         free(r);
         return e;
     }
-    *ret = r;
+    *ret = &r->base;
     return 0;
 }
 
-void store_reader_close(struct store_reader *r) {
-    if (!r)
-        return;
-    connection_close(&r->conn);
+void sqlite_reader_close(struct store_reader *r) {
+    connection_close(&sqlite_reader_of(r)->conn);
     free(r);
 }
 
-int store_reader_ping(struct store_reader *r) {
+int sqlite_reader_ping(struct store_reader *r) {
     int64_t ignored;
-    return read_number(&r->conn, "SELECT count(*) FROM (SELECT 1 FROM tenants LIMIT 1)", &ignored);
+    return read_number(&sqlite_reader_of(r)->conn, "SELECT count(*) FROM (SELECT 1 FROM tenants LIMIT 1)",
+                       &ignored);
 }

@@ -37,46 +37,47 @@ static int each_subscription(struct connection *c, sqlite3_stmt *st, subscriptio
     return r;
 }
 
-int store_read_tenant(struct store_reader *r, struct slice id, tenant_row_fn fn, void *arg) {
-    sqlite3_stmt *st = connection_prepare(&r->conn, "SELECT " TENANT_COLUMNS
-                                                    " FROM tenants WHERE id=? AND deleted_at IS NULL");
+int sqlite_read_tenant(struct store_reader *r, struct slice id, tenant_row_fn fn, void *arg) {
+    sqlite3_stmt *st =
+        connection_prepare(&sqlite_reader_of(r)->conn,
+                           "SELECT " TENANT_COLUMNS " FROM tenants WHERE id=? AND deleted_at IS NULL");
     bind_text(st, 1, id);
     size_t n;
-    int e = each_tenant(&r->conn, st, fn, arg, &n);
+    int e = each_tenant(&sqlite_reader_of(r)->conn, st, fn, arg, &n);
     return e == 0 && n == 0 ? -ENOENT : e;
 }
 
-int store_list_tenants(struct store_reader *r, uint32_t before_no, size_t limit, tenant_row_fn fn,
-                       void *arg) {
+int sqlite_list_tenants(struct store_reader *r, uint32_t before_no, size_t limit, tenant_row_fn fn,
+                        void *arg) {
     sqlite3_stmt *st = connection_prepare(
-        &r->conn,
+        &sqlite_reader_of(r)->conn,
         "SELECT " TENANT_COLUMNS " FROM tenants WHERE no<? AND deleted_at IS NULL ORDER BY no DESC LIMIT ?");
     bind_int(st, 1, before_no ? before_no : INT64_MAX);
     bind_int(st, 2, limit_of(limit));
     size_t n;
-    return each_tenant(&r->conn, st, fn, arg, &n);
+    return each_tenant(&sqlite_reader_of(r)->conn, st, fn, arg, &n);
 }
 
-int store_read_subscription(struct store_reader *r, uint32_t tenant_no, struct id id, subscription_row_fn fn,
-                            void *arg) {
-    sqlite3_stmt *st =
-        connection_prepare(&r->conn, "SELECT " SUBSCRIPTION_COLUMNS
-                                     " FROM subscriptions WHERE key=? AND tail=? AND tenant=? AND status<>3");
+int sqlite_read_subscription(struct store_reader *r, uint32_t tenant_no, struct id id, subscription_row_fn fn,
+                             void *arg) {
+    sqlite3_stmt *st = connection_prepare(
+        &sqlite_reader_of(r)->conn, "SELECT " SUBSCRIPTION_COLUMNS
+                                    " FROM subscriptions WHERE key=? AND tail=? AND tenant=? AND status<>3");
     bind_int(st, 1, (int64_t)id.key);
     bind_int(st, 2, (int64_t)id.tail);
     bind_int(st, 3, tenant_no);
     size_t n;
-    int e = each_subscription(&r->conn, st, fn, arg, &n);
+    int e = each_subscription(&sqlite_reader_of(r)->conn, st, fn, arg, &n);
     return e == 0 && n == 0 ? -ENOENT : e;
 }
 
-int store_find_subscription(struct store_reader *r, uint32_t tenant_no, struct id id, uint32_t *ret_no) {
-    sqlite3_stmt *st =
-        connection_prepare(&r->conn, "SELECT no FROM subscriptions WHERE key=? AND tail=? AND tenant=?");
+int sqlite_find_subscription(struct store_reader *r, uint32_t tenant_no, struct id id, uint32_t *ret_no) {
+    sqlite3_stmt *st = connection_prepare(&sqlite_reader_of(r)->conn,
+                                          "SELECT no FROM subscriptions WHERE key=? AND tail=? AND tenant=?");
     bind_int(st, 1, (int64_t)id.key);
     bind_int(st, 2, (int64_t)id.tail);
     bind_int(st, 3, tenant_no);
-    int e = statement_next(&r->conn, st);
+    int e = statement_next(&sqlite_reader_of(r)->conn, st);
     if (e <= 0)
         return e < 0 ? e : -ENOENT;
     *ret_no = (uint32_t)column_int(st, 0);
@@ -84,29 +85,31 @@ int store_find_subscription(struct store_reader *r, uint32_t tenant_no, struct i
     return 0;
 }
 
-int store_list_subscriptions(struct store_reader *r, uint32_t tenant_no, int status, uint32_t before_no,
-                             size_t limit, subscription_row_fn fn, void *arg) {
+int sqlite_list_subscriptions(struct store_reader *r, uint32_t tenant_no, int status, uint32_t before_no,
+                              size_t limit, subscription_row_fn fn, void *arg) {
     sqlite3_stmt *st = connection_prepare(
-        &r->conn, "SELECT " SUBSCRIPTION_COLUMNS
-                  " FROM subscriptions WHERE tenant=?1 AND no<?2 AND status<>3 AND (?3<0 OR status=?3)"
-                  " ORDER BY no DESC LIMIT ?4");
+        &sqlite_reader_of(r)->conn,
+        "SELECT " SUBSCRIPTION_COLUMNS
+        " FROM subscriptions WHERE tenant=?1 AND no<?2 AND status<>3 AND (?3<0 OR status=?3)"
+        " ORDER BY no DESC LIMIT ?4");
     bind_int(st, 1, tenant_no);
     bind_int(st, 2, before_no ? before_no : INT64_MAX);
     bind_int(st, 3, status);
     bind_int(st, 4, limit_of(limit));
     size_t n;
-    return each_subscription(&r->conn, st, fn, arg, &n);
+    return each_subscription(&sqlite_reader_of(r)->conn, st, fn, arg, &n);
 }
 
-int store_each_subscription(struct store_reader *r, subscription_row_fn fn, void *arg) {
-    sqlite3_stmt *st = connection_prepare(&r->conn, "SELECT " SUBSCRIPTION_COLUMNS
-                                                    " FROM subscriptions WHERE status<>3 ORDER BY no");
+int sqlite_each_subscription(struct store_reader *r, subscription_row_fn fn, void *arg) {
+    sqlite3_stmt *st =
+        connection_prepare(&sqlite_reader_of(r)->conn,
+                           "SELECT " SUBSCRIPTION_COLUMNS " FROM subscriptions WHERE status<>3 ORDER BY no");
     size_t n;
-    return each_subscription(&r->conn, st, fn, arg, &n);
+    return each_subscription(&sqlite_reader_of(r)->conn, st, fn, arg, &n);
 }
 
-int store_list_keys(struct store_reader *r, size_t limit, key_row_fn fn, void *arg) {
-    struct connection *c = &r->conn;
+int sqlite_list_keys(struct store_reader *r, size_t limit, key_row_fn fn, void *arg) {
+    struct connection *c = &sqlite_reader_of(r)->conn;
     sqlite3_stmt *st =
         connection_prepare(c, "SELECT key, tail, hash, tenant, scopes, created_at, expires_at, revoked_at"
                               " FROM api_keys ORDER BY key DESC, tail DESC LIMIT ?");
@@ -133,9 +136,9 @@ int store_list_keys(struct store_reader *r, size_t limit, key_row_fn fn, void *a
     return e;
 }
 
-int store_list_audit(struct store_reader *r, struct slice tenant_id, uint64_t before_no, size_t limit,
-                     audit_row_fn fn, void *arg) {
-    struct connection *c = &r->conn;
+int sqlite_list_audit(struct store_reader *r, struct slice tenant_id, uint64_t before_no, size_t limit,
+                      audit_row_fn fn, void *arg) {
+    struct connection *c = &sqlite_reader_of(r)->conn;
     sqlite3_stmt *st = connection_prepare(
         c, "SELECT a.no, a.at, a.tenant, a.actor, a.action, a.object, a.detail, t.id FROM audit a"
            " LEFT JOIN tenants t ON t.no=a.tenant WHERE a.no<?1 AND (?2 IS NULL OR t.id=?2)"
@@ -176,8 +179,8 @@ static int count(struct connection *c, const char *sql, uint32_t subscription_no
     return 0;
 }
 
-int store_count_lane(struct store_reader *r, uint32_t subscription_no, uint32_t tenant_no, uint64_t max,
-                     uint64_t *ret_pending, uint64_t *ret_dlq) {
+int sqlite_count_lane(struct store_reader *r, uint32_t subscription_no, uint32_t tenant_no, uint64_t max,
+                      uint64_t *ret_pending, uint64_t *ret_dlq) {
     (void)tenant_no; /* the indexes go by subscription */
     /* Three disjoint parts, each an index: due some time; in an ordered lane and not; under way elsewhere. */
     static const char open_sql[] =
@@ -189,9 +192,9 @@ int store_count_lane(struct store_reader *r, uint32_t subscription_no, uint32_t 
     static const char dlq_sql[] =
         "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE subscription=?1 AND state=4 LIMIT ?2)";
     uint64_t pending, dlq;
-    int e = count(&r->conn, open_sql, subscription_no, max, &pending);
+    int e = count(&sqlite_reader_of(r)->conn, open_sql, subscription_no, max, &pending);
     if (e == 0)
-        e = count(&r->conn, dlq_sql, subscription_no, max, &dlq);
+        e = count(&sqlite_reader_of(r)->conn, dlq_sql, subscription_no, max, &dlq);
     if (e < 0)
         return e;
     *ret_pending = pending;
@@ -199,16 +202,16 @@ int store_count_lane(struct store_reader *r, uint32_t subscription_no, uint32_t 
     return 0;
 }
 
-int store_count_deliveries(struct store_reader *r, uint64_t *ret_pending, uint64_t *ret_dlq) {
+int sqlite_count_deliveries(struct store_reader *r, uint64_t *ret_pending, uint64_t *ret_dlq) {
     sqlite3_stmt *st = connection_prepare(
-        &r->conn,
+        &sqlite_reader_of(r)->conn,
         "SELECT (SELECT count(*) FROM deliveries INDEXED BY deliveries_due WHERE due_at IS NOT NULL)"
         " + (SELECT count(*) FROM deliveries INDEXED BY deliveries_blocked"
         "    WHERE lane_key IS NOT NULL AND due_at IS NULL AND lease_until IS NULL)"
         " + (SELECT count(*) FROM deliveries INDEXED BY deliveries_leased WHERE lease_until IS NOT NULL),"
         " (SELECT count(*) FROM deliveries INDEXED BY deliveries_failed"
         "    WHERE (state=2 OR state=4 OR state=5) AND state=4)");
-    int e = statement_next(&r->conn, st);
+    int e = statement_next(&sqlite_reader_of(r)->conn, st);
     if (e <= 0)
         return e < 0 ? e : -EIO;
     *ret_pending = (uint64_t)column_int(st, 0);

@@ -63,9 +63,9 @@ static int read_one(struct connection *c, const char *sql, uint32_t tenant_no, u
     return r;
 }
 
-int store_read_delivery(struct store_reader *r, uint32_t tenant_no, uint64_t event_key,
-                        uint32_t subscription_no, delivery_row_fn fn, void *arg) {
-    return read_one(&r->conn, ONE, tenant_no, event_key, subscription_no, fn, arg);
+int sqlite_read_delivery(struct store_reader *r, uint32_t tenant_no, uint64_t event_key,
+                         uint32_t subscription_no, delivery_row_fn fn, void *arg) {
+    return read_one(&sqlite_reader_of(r)->conn, ONE, tenant_no, event_key, subscription_no, fn, arg);
 }
 
 int read_listed_delivery(struct connection *c, uint32_t tenant_no, uint64_t event_key,
@@ -109,9 +109,9 @@ static void read_attempt(sqlite3_stmt *st, uint64_t event_key, uint32_t subscrip
     ret->id = id_of_attempt(event_key, subscription_no, ret->number, ret->attempt.started_at);
 }
 
-int store_list_attempts(struct store_reader *r, uint64_t event_key, uint32_t subscription_no,
-                        attempt_row_fn fn, void *arg) {
-    struct connection *c = &r->conn;
+int sqlite_list_attempts(struct store_reader *r, uint64_t event_key, uint32_t subscription_no,
+                         attempt_row_fn fn, void *arg) {
+    struct connection *c = &sqlite_reader_of(r)->conn;
     sqlite3_stmt *st = connection_prepare(
         c,
         "SELECT a.number, w.name, w.user_agent, a.to_state, a.reason, a.settled_at, a.started_at,"
@@ -134,9 +134,9 @@ int store_list_attempts(struct store_reader *r, uint64_t event_key, uint32_t sub
     return e;
 }
 
-int store_list_transitions(struct store_reader *r, uint64_t event_key, uint32_t subscription_no,
-                           transition_row_fn fn, void *arg) {
-    struct connection *c = &r->conn;
+int sqlite_list_transitions(struct store_reader *r, uint64_t event_key, uint32_t subscription_no,
+                            transition_row_fn fn, void *arg) {
+    struct connection *c = &sqlite_reader_of(r)->conn;
     sqlite3_stmt *st = connection_prepare(c, "SELECT at, from_state, to_state, reason FROM transitions"
                                              " WHERE event=? AND subscription=? ORDER BY at, to_state");
     bind_int(st, 1, (int64_t)event_key);

@@ -30,15 +30,15 @@ static int each_row(struct connection *c, sqlite3_stmt *st, event_row_fn fn, voi
     return r;
 }
 
-int store_read_event(struct store_reader *r, uint32_t tenant_no, struct id id, event_row_fn fn, void *arg) {
-    sqlite3_stmt *st =
-        connection_prepare(&r->conn, "SELECT " ROW_COLUMNS ROW_FROM ROW_JOB
-                                     " WHERE events.key=? AND events.tail=? AND events.tenant=?");
+int sqlite_read_event(struct store_reader *r, uint32_t tenant_no, struct id id, event_row_fn fn, void *arg) {
+    sqlite3_stmt *st = connection_prepare(&sqlite_reader_of(r)->conn,
+                                          "SELECT " ROW_COLUMNS ROW_FROM ROW_JOB
+                                          " WHERE events.key=? AND events.tail=? AND events.tenant=?");
     bind_int(st, 1, (int64_t)id.key);
     bind_int(st, 2, (int64_t)id.tail);
     bind_int(st, 3, tenant_no);
     size_t n;
-    int e = each_row(&r->conn, st, fn, arg, &n);
+    int e = each_row(&sqlite_reader_of(r)->conn, st, fn, arg, &n);
     return e == 0 && n == 0 ? -ENOENT : e;
 }
 
@@ -140,13 +140,13 @@ static int list_of_type(struct connection *c, struct type_page *p) {
     return walk_type_log(c, &logged, p);
 }
 
-int store_list_events(struct store_reader *r, const struct event_query *q, event_row_fn fn, void *arg,
-                      uint64_t *ret_stop) {
+int sqlite_list_events(struct store_reader *r, const struct event_query *q, event_row_fn fn, void *arg,
+                       uint64_t *ret_stop) {
     static const char by_ordering_key[] =
         "SELECT " ROW_COLUMNS ROW_FROM " INDEXED BY events_by_ordering_key" ROW_JOB
         " WHERE events.tenant=?1 AND events.ordering_key=?5 AND events.key>=?2 AND events.key<?3"
         " ORDER BY events.key DESC LIMIT ?4";
-    struct connection *c = &r->conn;
+    struct connection *c = &sqlite_reader_of(r)->conn;
     struct key_span s = span_of(q);
     struct type_page page = {.q = q, .fn = fn, .arg = arg};
     size_t n;
@@ -164,11 +164,11 @@ int store_list_events(struct store_reader *r, const struct event_query *q, event
     return e;
 }
 
-int store_read_body(struct store_reader *r, uint64_t event_key, event_row_fn fn, void *arg) {
-    sqlite3_stmt *st = connection_prepare(&r->conn, "SELECT " EVENT_COLUMNS
-                                                    ", 2, events.deliveries FROM events WHERE key=?");
+int sqlite_read_body(struct store_reader *r, uint64_t event_key, event_row_fn fn, void *arg) {
+    sqlite3_stmt *st = connection_prepare(
+        &sqlite_reader_of(r)->conn, "SELECT " EVENT_COLUMNS ", 2, events.deliveries FROM events WHERE key=?");
     bind_int(st, 1, (int64_t)event_key);
     size_t n;
-    int e = each_row(&r->conn, st, fn, arg, &n);
+    int e = each_row(&sqlite_reader_of(r)->conn, st, fn, arg, &n);
     return e == 0 && n == 0 ? -ENOENT : e;
 }

@@ -3,8 +3,8 @@
 
 #include "store/sqlite/sqlite.h"
 
-int store_server_key(struct store *s, const char *name, const uint8_t fresh[32], uint8_t ret[32]) {
-    struct connection *c = &s->writer;
+int sqlite_server_key(struct store *s, const char *name, const uint8_t fresh[32], uint8_t ret[32]) {
+    struct connection *c = &sqlite_of(s)->writer;
     sqlite3_stmt *st = connection_prepare(c, "INSERT OR IGNORE INTO server_keys (name, bytes) VALUES (?,?)");
     bind_text(st, 1, slice_of(name));
     bind_blob(st, 2, (struct slice){(const char *)fresh, 32});
@@ -36,8 +36,8 @@ static int delivery_is_there(struct connection *c, const struct receipt_record *
     return e;
 }
 
-int store_insert_receipt(struct store *s, const struct receipt_record *r) {
-    struct connection *c = &s->writer;
+int sqlite_insert_receipt(struct store *s, const struct receipt_record *r) {
+    struct connection *c = &sqlite_of(s)->writer;
     int e = delivery_is_there(c, r);
     if (e <= 0)
         return e < 0 ? e : -ENOENT;

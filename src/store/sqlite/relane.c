@@ -111,9 +111,9 @@ static void go_behind(struct relane_cursor *at, const struct open_delivery *d) {
     at->event = d->event;
 }
 
-int store_relane(struct store *s, uint32_t subscription_no, enum subscription_ordering ordering,
-                 struct relane_cursor *cursor, unsigned limit, bool *ret_done) {
-    struct moving m = {&s->writer, subscription_no, ordering};
+int sqlite_relane(struct store *s, uint32_t subscription_no, enum subscription_ordering ordering,
+                  struct relane_cursor *cursor, unsigned limit, bool *ret_done) {
+    struct moving m = {&sqlite_of(s)->writer, subscription_no, ordering};
     struct open_delivery found[MOVES_A_LOOK];
     while (cursor->walk != WALK_ENDED && limit > 0) {
         size_t max = limit < MOVES_A_LOOK ? limit : MOVES_A_LOOK, n;
@@ -132,11 +132,11 @@ int store_relane(struct store *s, uint32_t subscription_no, enum subscription_or
     return 0;
 }
 
-int store_set_relaned(struct store *s, uint32_t subscription_no, uint64_t relane) {
-    sqlite3_stmt *st =
-        connection_prepare(&s->writer, "UPDATE subscriptions SET relane=NULL WHERE no=? AND relane=?");
+int sqlite_set_relaned(struct store *s, uint32_t subscription_no, uint64_t relane) {
+    sqlite3_stmt *st = connection_prepare(&sqlite_of(s)->writer,
+                                          "UPDATE subscriptions SET relane=NULL WHERE no=? AND relane=?");
     bind_int(st, 1, subscription_no);
     bind_int(st, 2, (int64_t)relane);
-    int r = statement_run(&s->writer, st);
-    return r < 0 ? r : sqlite3_changes(s->writer.db);
+    int r = statement_run(&sqlite_of(s)->writer, st);
+    return r < 0 ? r : sqlite3_changes(sqlite_of(s)->writer.db);
 }

@@ -64,8 +64,8 @@ static int count_open(struct connection *c, uint32_t tenant_no, unsigned max, un
     return 0;
 }
 
-int store_insert_replay(struct store *s, const struct replay_record *r, unsigned open_max) {
-    struct connection *c = &s->writer;
+int sqlite_insert_replay(struct store *s, const struct replay_record *r, unsigned open_max) {
+    struct connection *c = &sqlite_of(s)->writer;
     const struct replay_filter *f = &r->filter;
     unsigned open = 0;
     int e = count_open(c, f->tenant_no, open_max, &open);
@@ -99,12 +99,12 @@ int store_insert_replay(struct store *s, const struct replay_record *r, unsigned
     return statement_run(c, st);
 }
 
-int store_next_replay(struct store *s, uint64_t after_key, struct replay_record *ret) {
-    sqlite3_stmt *st =
-        connection_prepare(&s->writer, "SELECT " REPLAY_COLUMNS " FROM replays INDEXED BY replays_open"
-                                       " WHERE (state=0 OR state=3) AND key>? ORDER BY key LIMIT 1");
+int sqlite_next_replay(struct store *s, uint64_t after_key, struct replay_record *ret) {
+    sqlite3_stmt *st = connection_prepare(&sqlite_of(s)->writer,
+                                          "SELECT " REPLAY_COLUMNS " FROM replays INDEXED BY replays_open"
+                                          " WHERE (state=0 OR state=3) AND key>? ORDER BY key LIMIT 1");
     bind_int(st, 1, (int64_t)after_key);
-    int r = statement_next(&s->writer, st);
+    int r = statement_next(&sqlite_of(s)->writer, st);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     /* Not reset: the slices point into the row. */
@@ -112,30 +112,31 @@ int store_next_replay(struct store *s, uint64_t after_key, struct replay_record 
     return 0;
 }
 
-int store_update_replay(struct store *s, const struct replay_record *r) {
+int sqlite_update_replay(struct store *s, const struct replay_record *r) {
     sqlite3_stmt *st = connection_prepare(
-        &s->writer, "UPDATE replays SET state=?, started=?, opened=?, served=?, paid_until=? WHERE key=?");
+        &sqlite_of(s)->writer,
+        "UPDATE replays SET state=?, started=?, opened=?, served=?, paid_until=? WHERE key=?");
     bind_int(st, 1, r->state);
     bind_int(st, 2, (int64_t)r->started);
     bind_int(st, 3, r->opened);
     bind_int(st, 4, r->served);
     bind_int(st, 5, r->paid_until);
     bind_int(st, 6, (int64_t)r->id.key);
-    return statement_run(&s->writer, st);
+    return statement_run(&sqlite_of(s)->writer, st);
 }
 
-int store_delete_replay(struct store *s, uint64_t key) {
-    sqlite3_stmt *st = connection_prepare(&s->writer, "DELETE FROM replays WHERE key=?");
+int sqlite_delete_replay(struct store *s, uint64_t key) {
+    sqlite3_stmt *st = connection_prepare(&sqlite_of(s)->writer, "DELETE FROM replays WHERE key=?");
     bind_int(st, 1, (int64_t)key);
-    return statement_run(&s->writer, st);
+    return statement_run(&sqlite_of(s)->writer, st);
 }
 
-int store_last_recovery(struct store *s, uint32_t subscription_no, int64_t *ret_at, bool *ret_waiting) {
+int sqlite_last_recovery(struct store *s, uint32_t subscription_no, int64_t *ret_at, bool *ret_waiting) {
     sqlite3_stmt *st = connection_prepare(
-        &s->writer, "SELECT key, state=0 AND started=0 FROM replays INDEXED BY replays_recovery"
-                    " WHERE requested_by='system' AND subscription=? ORDER BY key DESC LIMIT 1");
+        &sqlite_of(s)->writer, "SELECT key, state=0 AND started=0 FROM replays INDEXED BY replays_recovery"
+                               " WHERE requested_by='system' AND subscription=? ORDER BY key DESC LIMIT 1");
     bind_int(st, 1, subscription_no);
-    int r = statement_next(&s->writer, st);
+    int r = statement_next(&sqlite_of(s)->writer, st);
     if (r < 0)
         return r;
     *ret_at = r ? column_int(st, 0) >> 12 : 0;
@@ -144,17 +145,17 @@ int store_last_recovery(struct store *s, uint32_t subscription_no, int64_t *ret_
     return 0;
 }
 
-int store_retain_replays(struct store *s, uint32_t tenant_no, int64_t before, unsigned limit,
-                         unsigned *ret_n) {
-    sqlite3_stmt *st =
-        connection_prepare(&s->writer, "DELETE FROM replays WHERE key IN (SELECT key FROM replays WHERE"
-                                       " tenant=? AND key<? AND (state=2 OR state=4) ORDER BY key LIMIT ?)");
+int sqlite_retain_replays(struct store *s, uint32_t tenant_no, int64_t before, unsigned limit,
+                          unsigned *ret_n) {
+    sqlite3_stmt *st = connection_prepare(
+        &sqlite_of(s)->writer, "DELETE FROM replays WHERE key IN (SELECT key FROM replays WHERE"
+                               " tenant=? AND key<? AND (state=2 OR state=4) ORDER BY key LIMIT ?)");
     bind_int(st, 1, tenant_no);
     bind_int(st, 2, (int64_t)id_key_at(before));
     bind_int(st, 3, limit);
-    int r = statement_run(&s->writer, st);
+    int r = statement_run(&sqlite_of(s)->writer, st);
     if (r == 0)
-        *ret_n = (unsigned)sqlite3_changes(s->writer.db);
+        *ret_n = (unsigned)sqlite3_changes(sqlite_of(s)->writer.db);
     return r;
 }
 
@@ -166,8 +167,8 @@ static int delete_lanes(struct connection *c, uint64_t replay_key) {
     return statement_run(c, st);
 }
 
-int store_cancel_replay(struct store *s, uint32_t tenant_no, struct id id) {
-    struct connection *c = &s->writer;
+int sqlite_cancel_replay(struct store *s, uint32_t tenant_no, struct id id) {
+    struct connection *c = &sqlite_of(s)->writer;
     sqlite3_stmt *st = connection_prepare(c, "SELECT state FROM replays WHERE key=? AND tail=? AND tenant=?");
     bind_int(st, 1, (int64_t)id.key);
     bind_int(st, 2, (int64_t)id.tail);
@@ -231,9 +232,9 @@ static int read_cancel_cursor(struct connection *c, uint64_t key, int64_t ret[2]
     return 0;
 }
 
-int store_cancel_replay_step(struct store *s, const struct replay_record *r, int64_t now, unsigned limit,
-                             struct expired_task *moved, size_t *ret_n, bool *ret_ended) {
-    struct connection *c = &s->writer;
+int sqlite_cancel_replay_step(struct store *s, const struct replay_record *r, int64_t now, unsigned limit,
+                              struct expired_task *moved, size_t *ret_n, bool *ret_ended) {
+    struct connection *c = &sqlite_of(s)->writer;
     struct waiting_delivery found[CANCEL_LOOKED_AT_MAX];
     int64_t cursor[2];
     size_t n = 0;
@@ -259,8 +260,8 @@ int store_cancel_replay_step(struct store *s, const struct replay_record *r, int
 
 /* ---- lanes ---- */
 
-int store_open_replay_lanes(struct store *s, struct replay_record *r, unsigned limit) {
-    struct connection *c = &s->writer;
+int sqlite_open_replay_lanes(struct store *s, struct replay_record *r, unsigned limit) {
+    struct connection *c = &sqlite_of(s)->writer;
     uint32_t nos[256];
     size_t n = 0, max = limit < 256 ? limit : 256;
     sqlite3_stmt *st = connection_prepare(c, "SELECT no FROM subscriptions WHERE tenant=?1 AND no>?2"
@@ -285,18 +286,18 @@ int store_open_replay_lanes(struct store *s, struct replay_record *r, unsigned l
     return e;
 }
 
-int store_list_replay_lanes(struct store *s, uint64_t replay_key, uint32_t after_no, struct replay_lane *ret,
-                            size_t max, size_t *ret_n) {
+int sqlite_list_replay_lanes(struct store *s, uint64_t replay_key, uint32_t after_no, struct replay_lane *ret,
+                             size_t max, size_t *ret_n) {
     sqlite3_stmt *st = connection_prepare(
-        &s->writer, "SELECT subscription, cursor, share, outstanding FROM replay_lanes INDEXED BY"
-                    " replay_lanes_ready WHERE replay=? AND subscription>? AND room >= 0"
-                    " ORDER BY subscription LIMIT ?");
+        &sqlite_of(s)->writer, "SELECT subscription, cursor, share, outstanding FROM replay_lanes INDEXED BY"
+                               " replay_lanes_ready WHERE replay=? AND subscription>? AND room >= 0"
+                               " ORDER BY subscription LIMIT ?");
     bind_int(st, 1, (int64_t)replay_key);
     bind_int(st, 2, after_no);
     bind_int(st, 3, (int64_t)max);
     size_t n = 0;
     int r;
-    while ((r = statement_next(&s->writer, st)) > 0)
+    while ((r = statement_next(&sqlite_of(s)->writer, st)) > 0)
         ret[n++] = (struct replay_lane){.subscription_no = (uint32_t)column_int(st, 0),
                                         .cursor = (uint64_t)column_int(st, 1),
                                         .share = (uint32_t)column_int(st, 2),
@@ -305,10 +306,11 @@ int store_list_replay_lanes(struct store *s, uint64_t replay_key, uint32_t after
     return r;
 }
 
-int store_has_replay_lanes(struct store *s, uint64_t replay_key, bool *ret) {
-    sqlite3_stmt *st = connection_prepare(&s->writer, "SELECT 1 FROM replay_lanes WHERE replay=? LIMIT 1");
+int sqlite_has_replay_lanes(struct store *s, uint64_t replay_key, bool *ret) {
+    sqlite3_stmt *st =
+        connection_prepare(&sqlite_of(s)->writer, "SELECT 1 FROM replay_lanes WHERE replay=? LIMIT 1");
     bind_int(st, 1, (int64_t)replay_key);
-    int r = statement_next(&s->writer, st);
+    int r = statement_next(&sqlite_of(s)->writer, st);
     if (r > 0)
         statement_done(st);
     if (r >= 0)
@@ -316,24 +318,24 @@ int store_has_replay_lanes(struct store *s, uint64_t replay_key, bool *ret) {
     return r < 0 ? r : 0;
 }
 
-int store_update_replay_lane(struct store *s, uint64_t replay_key, const struct replay_lane *l) {
-    sqlite3_stmt *st =
-        connection_prepare(&s->writer, "UPDATE replay_lanes SET cursor=?1, share=?2, outstanding=?3,"
-                                       " room=?2-2*?3 WHERE replay=?4 AND subscription=?5");
+int sqlite_update_replay_lane(struct store *s, uint64_t replay_key, const struct replay_lane *l) {
+    sqlite3_stmt *st = connection_prepare(&sqlite_of(s)->writer,
+                                          "UPDATE replay_lanes SET cursor=?1, share=?2, outstanding=?3,"
+                                          " room=?2-2*?3 WHERE replay=?4 AND subscription=?5");
     bind_int(st, 1, (int64_t)l->cursor);
     bind_int(st, 2, l->share);
     bind_int(st, 3, l->outstanding);
     bind_int(st, 4, (int64_t)replay_key);
     bind_int(st, 5, l->subscription_no);
-    return statement_run(&s->writer, st);
+    return statement_run(&sqlite_of(s)->writer, st);
 }
 
-int store_delete_replay_lane(struct store *s, uint64_t replay_key, uint32_t subscription_no) {
-    sqlite3_stmt *st =
-        connection_prepare(&s->writer, "DELETE FROM replay_lanes WHERE replay=? AND subscription=?");
+int sqlite_delete_replay_lane(struct store *s, uint64_t replay_key, uint32_t subscription_no) {
+    sqlite3_stmt *st = connection_prepare(&sqlite_of(s)->writer,
+                                          "DELETE FROM replay_lanes WHERE replay=? AND subscription=?");
     bind_int(st, 1, (int64_t)replay_key);
     bind_int(st, 2, subscription_no);
-    return statement_run(&s->writer, st);
+    return statement_run(&sqlite_of(s)->writer, st);
 }
 
 /* ---- counting what was started ---- */
@@ -374,7 +376,7 @@ static int count_closed(struct connection *c, uint64_t replay_key, bool delivere
 }
 
 int count_replayed_attempt(struct store *s, const struct settlement *i) {
-    struct connection *c = &s->writer;
+    struct connection *c = &sqlite_of(s)->writer;
     struct id replay;
     uint32_t attempts = 0;
     int r = replay_of(c, i->event_key, i->subscription_no, &replay, &attempts);
@@ -382,7 +384,7 @@ int count_replayed_attempt(struct store *s, const struct settlement *i) {
         return r;
     r = 0;
     if (attempts == 1) {
-        s->replay_progress = true;
+        sqlite_of(s)->replay_progress = true;
         r = free_place(c, replay.key, i->subscription_no);
     }
     if (r == 0 && i->to != DELIVERY_RETRY)
@@ -401,9 +403,9 @@ int count_replayed_waiting(struct connection *c, const struct waiting_delivery *
     return r < 0 ? r : count_closed(c, replay.key, false);
 }
 
-bool store_take_replay_progress(struct store *s) {
-    bool progress = s->replay_progress;
-    s->replay_progress = false;
+bool sqlite_take_replay_progress(struct store *s) {
+    bool progress = sqlite_of(s)->replay_progress;
+    sqlite_of(s)->replay_progress = false;
     return progress;
 }
 
@@ -423,25 +425,27 @@ static int each_row(struct connection *c, sqlite3_stmt *st, replay_row_fn fn, vo
     return r;
 }
 
-int store_read_replay(struct store_reader *r, uint32_t tenant_no, struct id id, replay_row_fn fn, void *arg) {
-    sqlite3_stmt *st = connection_prepare(&r->conn, "SELECT " REPLAY_COLUMNS
-                                                    " FROM replays WHERE key=? AND tail=? AND tenant=?");
+int sqlite_read_replay(struct store_reader *r, uint32_t tenant_no, struct id id, replay_row_fn fn,
+                       void *arg) {
+    sqlite3_stmt *st =
+        connection_prepare(&sqlite_reader_of(r)->conn,
+                           "SELECT " REPLAY_COLUMNS " FROM replays WHERE key=? AND tail=? AND tenant=?");
     bind_int(st, 1, (int64_t)id.key);
     bind_int(st, 2, (int64_t)id.tail);
     bind_int(st, 3, tenant_no);
     size_t n;
-    int e = each_row(&r->conn, st, fn, arg, &n);
+    int e = each_row(&sqlite_reader_of(r)->conn, st, fn, arg, &n);
     return e == 0 && n == 0 ? -ENOENT : e;
 }
 
-int store_list_replays(struct store_reader *r, uint32_t tenant_no, uint64_t before_key, size_t limit,
-                       replay_row_fn fn, void *arg) {
-    sqlite3_stmt *st =
-        connection_prepare(&r->conn, "SELECT " REPLAY_COLUMNS " FROM replays INDEXED BY replays_by_tenant"
-                                     " WHERE tenant=? AND key<? ORDER BY key DESC LIMIT ?");
+int sqlite_list_replays(struct store_reader *r, uint32_t tenant_no, uint64_t before_key, size_t limit,
+                        replay_row_fn fn, void *arg) {
+    sqlite3_stmt *st = connection_prepare(
+        &sqlite_reader_of(r)->conn, "SELECT " REPLAY_COLUMNS " FROM replays INDEXED BY replays_by_tenant"
+                                    " WHERE tenant=? AND key<? ORDER BY key DESC LIMIT ?");
     bind_int(st, 1, tenant_no);
     bind_int(st, 2, before_key ? (int64_t)before_key : (int64_t)ID_KEY_MAX + 1);
     bind_int(st, 3, limit > INT64_MAX ? INT64_MAX : (int64_t)limit);
     size_t n;
-    return each_row(&r->conn, st, fn, arg, &n);
+    return each_row(&sqlite_reader_of(r)->conn, st, fn, arg, &n);
 }

@@ -156,9 +156,9 @@ static int walk_events(struct connection *c, const struct replay_filter *f, cons
     return look_at(c, st, f, sub, look);
 }
 
-int store_find_replayable(struct store *s, const struct replay_filter *f, const struct subscription *sub,
-                          struct replay_look *look) {
-    struct connection *c = &s->writer;
+int sqlite_find_replayable(struct store *s, const struct replay_filter *f, const struct subscription *sub,
+                           struct replay_look *look) {
+    struct connection *c = &sqlite_of(s)->writer;
     CHECK(look->budget > 0 && look->max > 0 && look->found);
     look->n = 0;
     look->ended = false;
@@ -169,7 +169,7 @@ int store_find_replayable(struct store *s, const struct replay_filter *f, const 
                       f->last_event);
     /* The log must have come as far as the replay goes. */
     bool more = false;
-    int r = store_extend_log(s, f->last_event, LOG_DELIVERIES_A_STEP, &more);
+    int r = sqlite_extend_log(s, f->last_event, LOG_DELIVERIES_A_STEP, &more);
     if (r < 0)
         return r;
     if (more) {
@@ -197,9 +197,9 @@ static int count_subscription(struct connection *c, const struct replay_filter *
     return r;
 }
 
-int store_count_replayable(struct store_reader *r, const struct replay_filter *f,
-                           const struct subscription *sub, unsigned budget, uint64_t *ret, bool *ret_exact) {
-    struct connection *c = &r->conn;
+int sqlite_count_replayable(struct store_reader *r, const struct replay_filter *f,
+                            const struct subscription *sub, unsigned budget, uint64_t *ret, bool *ret_exact) {
+    struct connection *c = &sqlite_reader_of(r)->conn;
     struct replay_look look = {
         .cursor = f->first_event ? f->first_event - 1 : 0, .budget = budget, .max = SIZE_MAX};
     int e;
@@ -221,9 +221,9 @@ int store_count_replayable(struct store_reader *r, const struct replay_filter *f
 
 /* ---- what was missing ---- */
 
-int store_replay_missing(struct store *s, uint64_t event_key, uint32_t subscription_no, uint32_t tenant_no,
-                         uint64_t lane_key, int64_t now, struct slice source, struct slice requested_by) {
-    struct connection *c = &s->writer;
+int sqlite_replay_missing(struct store *s, uint64_t event_key, uint32_t subscription_no, uint32_t tenant_no,
+                          uint64_t lane_key, int64_t now, struct slice source, struct slice requested_by) {
+    struct connection *c = &sqlite_of(s)->writer;
     int blocked = lane_key ? lane_key_blocked(c, subscription_no, lane_key, now, event_key) : 0;
     if (blocked < 0)
         return blocked;

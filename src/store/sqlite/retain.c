@@ -156,9 +156,9 @@ static int next_event(struct retaining *k, uint32_t tenant_no, int64_t before_ke
     return 1;
 }
 
-int store_retain(struct store *s, uint32_t tenant_no, int64_t before, unsigned limit,
-                 struct retain_cursor *cursor, unsigned *ret_n) {
-    struct retaining k = {.c = &s->writer, .budget = limit, .at = cursor};
+int sqlite_retain(struct store *s, uint32_t tenant_no, int64_t before, unsigned limit,
+                  struct retain_cursor *cursor, unsigned *ret_n) {
+    struct retaining k = {.c = &sqlite_of(s)->writer, .budget = limit, .at = cursor};
     int r = 0;
     int64_t event;
     while (k.budget > 0 && (r = next_event(&k, tenant_no, (int64_t)id_key_at(before), &event)) > 0) {
@@ -172,8 +172,8 @@ int store_retain(struct store *s, uint32_t tenant_no, int64_t before, unsigned l
     return 0;
 }
 
-int store_retain_idempotency(struct store *s, int64_t before, unsigned limit, unsigned *ret_n) {
-    struct connection *c = &s->writer;
+int sqlite_retain_idempotency(struct store *s, int64_t before, unsigned limit, unsigned *ret_n) {
+    struct connection *c = &sqlite_of(s)->writer;
     sqlite3_stmt *st =
         connection_prepare(c, "DELETE FROM idempotency WHERE (tenant, key) IN (SELECT tenant, key FROM"
                               " idempotency WHERE created_at<? ORDER BY created_at LIMIT ?)");
@@ -186,11 +186,12 @@ int store_retain_idempotency(struct store *s, int64_t before, unsigned limit, un
     return 0;
 }
 
-int store_next_tenant(struct store *s, uint32_t after_no, struct tenant_record *ret, bool *ret_deleted) {
-    sqlite3_stmt *st = connection_prepare(
-        &s->writer, "SELECT " TENANT_COLUMNS ", deleted_at FROM tenants WHERE no>? ORDER BY no LIMIT 1");
+int sqlite_next_tenant(struct store *s, uint32_t after_no, struct tenant_record *ret, bool *ret_deleted) {
+    sqlite3_stmt *st =
+        connection_prepare(&sqlite_of(s)->writer, "SELECT " TENANT_COLUMNS
+                                                  ", deleted_at FROM tenants WHERE no>? ORDER BY no LIMIT 1");
     bind_int(st, 1, after_no);
-    int r = statement_next(&s->writer, st);
+    int r = statement_next(&sqlite_of(s)->writer, st);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     /* Not reset: the slices point into the row. */

@@ -340,10 +340,10 @@ static int choose(struct walk *w) {
     return q->event_type.p ? walk_type(w) : walk_simple(w, by_event, 0, 1);
 }
 
-int store_list_deliveries(struct store_reader *r, const struct delivery_query *q, delivery_row_fn fn,
-                          void *arg, struct delivery_stop *ret_stop) {
+int sqlite_list_deliveries(struct store_reader *r, const struct delivery_query *q, delivery_row_fn fn,
+                           void *arg, struct delivery_stop *ret_stop) {
     *ret_stop = (struct delivery_stop){0};
-    struct walk w = {.c = &r->conn,
+    struct walk w = {.c = &sqlite_reader_of(r)->conn,
                      .q = q,
                      .span = span_of(q),
                      .budget = q->budget ? (int)q->budget : BUDGET,

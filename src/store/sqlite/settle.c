@@ -70,7 +70,7 @@ static int insert_attempt(struct connection *c, const struct settlement *i) {
 }
 
 static int settle_one(struct store *s, struct settlement *i) {
-    struct connection *c = &s->writer;
+    struct connection *c = &sqlite_of(s)->writer;
     CHECK(valid_settlement(i));
     i->stale = false;
     i->released_due_at = 0;
@@ -92,7 +92,7 @@ static int settle_one(struct store *s, struct settlement *i) {
     return lane_key_release(c, i->subscription_no, i->lane_key, i->settled_at, &i->released_due_at);
 }
 
-int store_settle(struct store *s, struct settlement *items, size_t n) {
+int sqlite_settle(struct store *s, struct settlement *items, size_t n) {
     for (size_t i = 0; i < n; i++) {
         int r = settle_one(s, &items[i]);
         if (r < 0)
@@ -101,15 +101,16 @@ int store_settle(struct store *s, struct settlement *items, size_t n) {
     return 0;
 }
 
-int store_get_exhausted(struct store *s, uint64_t event_key, uint32_t subscription_no,
-                        struct exhausted_delivery *ret) {
+int sqlite_get_exhausted(struct store *s, uint64_t event_key, uint32_t subscription_no,
+                         struct exhausted_delivery *ret) {
     sqlite3_stmt *st = connection_prepare(
-        &s->writer, "SELECT e.tail, e.type, d.attempts, d.reason, d.last_status, d.last_error, d.closed_at"
-                    " FROM deliveries d CROSS JOIN events e ON e.key=d.event"
-                    " WHERE d.event=? AND d.subscription=? AND d.state=4");
+        &sqlite_of(s)->writer,
+        "SELECT e.tail, e.type, d.attempts, d.reason, d.last_status, d.last_error, d.closed_at"
+        " FROM deliveries d CROSS JOIN events e ON e.key=d.event"
+        " WHERE d.event=? AND d.subscription=? AND d.state=4");
     bind_int(st, 1, (int64_t)event_key);
     bind_int(st, 2, subscription_no);
-    int r = statement_next(&s->writer, st);
+    int r = statement_next(&sqlite_of(s)->writer, st);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     /* Not reset here: the type points into the row, until the next call resets it. */
@@ -125,17 +126,18 @@ int store_get_exhausted(struct store *s, uint64_t event_key, uint32_t subscripti
     return 0;
 }
 
-int store_list_expired_leases(struct store *s, int64_t before, struct leased_task *ret, size_t max,
-                              size_t *ret_n) {
+int sqlite_list_expired_leases(struct store *s, int64_t before, struct leased_task *ret, size_t max,
+                               size_t *ret_n) {
     sqlite3_stmt *st = connection_prepare(
-        &s->writer, "SELECT event, subscription, attempts, base, uncounted, lane_key, window_at, lease_until,"
-                    " replay_by IS NOT NULL, test, claimed_at FROM deliveries WHERE lease_until<? ORDER BY "
-                    "lease_until LIMIT ?");
+        &sqlite_of(s)->writer,
+        "SELECT event, subscription, attempts, base, uncounted, lane_key, window_at, lease_until,"
+        " replay_by IS NOT NULL, test, claimed_at FROM deliveries WHERE lease_until<? ORDER BY "
+        "lease_until LIMIT ?");
     bind_int(st, 1, before);
     bind_int(st, 2, (int64_t)max);
     size_t n = 0;
     int r;
-    while ((r = statement_next(&s->writer, st)) > 0) {
+    while ((r = statement_next(&sqlite_of(s)->writer, st)) > 0) {
         ret[n++] = (struct leased_task){
             .task = {.event_key = (uint64_t)column_int(st, 0),
                      .subscription_no = (uint32_t)column_int(st, 1),
@@ -181,9 +183,9 @@ static int closed_state(struct connection *c, uint64_t event_key, uint32_t subsc
     return delivery_is_open(*ret) ? -EBUSY : 0;
 }
 
-int store_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, uint64_t lane_key,
-                 int64_t now, struct slice source, struct slice requested_by) {
-    struct connection *c = &s->writer;
+int sqlite_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, uint64_t lane_key,
+                  int64_t now, struct slice source, struct slice requested_by) {
+    struct connection *c = &sqlite_of(s)->writer;
     enum delivery_state from;
     enum delivery_reason reason;
     int r = closed_state(c, event_key, subscription_no, &from, &reason);

@@ -3,8 +3,7 @@
 
 #include <sqlite3.h>
 
-#include "store/replay.h"
-#include "store/upkeep.h"
+#include "store/backend.h"
 
 enum { STATEMENTS_MAX = 256, STORE_MAGIC = 0x706f7374 };
 
@@ -31,7 +30,8 @@ struct log_extent {
     uint32_t subscription;
 };
 
-struct store {
+struct sqlite_store {
+    struct store base;
     uint32_t magic;
     struct sealing sealing;
     struct connection writer;
@@ -43,14 +43,26 @@ struct store {
     bool replay_progress;
 };
 
-struct store_reader {
+struct sqlite_reader {
+    struct store_reader base;
     struct connection conn;
     const struct sealing *sealing; /* the store's */
 };
 
-/* Returns r, and a message for whoever starts the program (this thread's, until the next one). */
-int store_explain(int r, const char **ret_message, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+static inline struct sqlite_store *sqlite_of(struct store *s) {
+    return (struct sqlite_store *)s;
+}
+
+static inline struct sqlite_reader *sqlite_reader_of(struct store_reader *r) {
+    return (struct sqlite_reader *)r;
+}
+
+/* The calls of this backend, each as store.h has it. */
+#define X(name) typeof(store_##name) sqlite_##name;
+STORE_URL_CALLS(X)
+STORE_CALLS(X)
+STORE_READER_CALLS(X)
+#undef X
 
 /* The same of a failure with this database file. */
 int explain_errno(int r, const char *path, const char **ret_message);
@@ -59,7 +71,7 @@ int explain_errno(int r, const char *path, const char **ret_message);
 #define RESTORING_SUFFIX ".restoring"
 
 /* The file of a URL, within it. -EINVAL. */
-int store_path(const char *url, const char **ret, const char **ret_message) MUST_USE;
+int sqlite_path(const char *url, const char **ret, const char **ret_message) MUST_USE;
 /* Keeps every other process off the store behind db_path until *ret_fd is closed. -EBUSY. */
 int take_lock(const char *db_path, int *ret_fd, const char **ret_message) MUST_USE;
 /* What root makes in a data folder must not shut out the server, which is the folder's owner. */

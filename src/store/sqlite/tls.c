@@ -18,32 +18,34 @@ static struct slice context_of(uint32_t tenant_no, uint32_t subscription_no, cha
 }
 
 static int remove_tls(struct store *s, uint32_t subscription_no) {
-    sqlite3_stmt *st = connection_prepare(&s->writer, "DELETE FROM subscription_tls WHERE subscription=?");
+    sqlite3_stmt *st =
+        connection_prepare(&sqlite_of(s)->writer, "DELETE FROM subscription_tls WHERE subscription=?");
     bind_int(st, 1, subscription_no);
-    return statement_run(&s->writer, st);
+    return statement_run(&sqlite_of(s)->writer, st);
 }
 
-int store_put_tls(struct store *s, uint32_t subscription_no, uint32_t tenant_no, struct slice text) {
+int sqlite_put_tls(struct store *s, uint32_t subscription_no, uint32_t tenant_no, struct slice text) {
     char context[CONTEXT_MAX];
     uint8_t nonce[SEAL_NONCE_SIZE];
     if (!text.p)
         return remove_tls(s, subscription_no);
-    CHECK(s->sealing.no && text.n <= TLS_TEXT_MAX);
+    CHECK(sqlite_of(s)->sealing.no && text.n <= TLS_TEXT_MAX);
     _cleanup_free_ uint8_t *sealed = malloc(text.n + SEAL_OVERHEAD);
     if (!sealed)
         return -ENOMEM;
     random_bytes(nonce, sizeof nonce);
-    int r = seal(&s->sealing.key, nonce, context_of(tenant_no, subscription_no, context), text, sealed);
+    int r = seal(&sqlite_of(s)->sealing.key, nonce, context_of(tenant_no, subscription_no, context), text,
+                 sealed);
     if (r < 0)
         return r;
     sqlite3_stmt *st = connection_prepare(
-        &s->writer,
+        &sqlite_of(s)->writer,
         "INSERT OR REPLACE INTO subscription_tls (subscription, tenant, seal_key, sealed) VALUES (?,?,?,?)");
     bind_int(st, 1, subscription_no);
     bind_int(st, 2, tenant_no);
-    bind_int(st, 3, s->sealing.no);
+    bind_int(st, 3, sqlite_of(s)->sealing.no);
     bind_blob(st, 4, (struct slice){(const char *)sealed, text.n + SEAL_OVERHEAD});
-    return statement_run(&s->writer, st);
+    return statement_run(&sqlite_of(s)->writer, st);
 }
 
 /* Opens a row of subscription, tenant, seal_key, sealed. */
@@ -84,20 +86,20 @@ static int read_tls(struct connection *c, const struct sealing *k, uint32_t subs
     return r;
 }
 
-int store_get_tls(struct store *s, uint32_t subscription_no, struct buf *ret) {
-    return read_tls(&s->writer, &s->sealing, subscription_no, ret);
+int sqlite_get_tls(struct store *s, uint32_t subscription_no, struct buf *ret) {
+    return read_tls(&sqlite_of(s)->writer, &sqlite_of(s)->sealing, subscription_no, ret);
 }
 
-int store_read_tls(struct store_reader *r, uint32_t subscription_no, struct buf *ret) {
-    return read_tls(&r->conn, r->sealing, subscription_no, ret);
+int sqlite_read_tls(struct store_reader *r, uint32_t subscription_no, struct buf *ret) {
+    return read_tls(&sqlite_reader_of(r)->conn, sqlite_reader_of(r)->sealing, subscription_no, ret);
 }
 
 /* The next one that `from` has sealed: 1, or 0 when there is none. */
 static int find_sealed_by(struct store *s, const struct sealing *from, uint32_t *ret_no, uint32_t *ret_tenant,
                           struct buf *ret) {
-    sqlite3_stmt *st = connection_prepare(&s->writer, TLS_QUERY "seal_key=? LIMIT 1");
+    sqlite3_stmt *st = connection_prepare(&sqlite_of(s)->writer, TLS_QUERY "seal_key=? LIMIT 1");
     bind_int(st, 1, from->no);
-    int r = statement_next(&s->writer, st);
+    int r = statement_next(&sqlite_of(s)->writer, st);
     if (r <= 0)
         return r;
     *ret_no = (uint32_t)column_int(st, 0);
@@ -117,7 +119,7 @@ int tls_reseal(struct store *s, const struct sealing *from, size_t *ret_n) {
         if (r > 0) {
             int put = remove_tls(s, no);
             if (put == 0)
-                put = store_put_tls(s, no, tenant_no, buf_slice(&text));
+                put = sqlite_put_tls(s, no, tenant_no, buf_slice(&text));
             r = put < 0 ? put : 1;
         }
     }

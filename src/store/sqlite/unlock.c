@@ -34,9 +34,9 @@ static struct slice known_fingerprint(const struct known_keys *known, size_t i) 
     return (struct slice){(const char *)known->at[i].fingerprint, SEAL_FINGERPRINT_SIZE};
 }
 
-int store_is_sealed(struct store *s, bool *ret) {
+int sqlite_is_sealed(struct store *s, bool *ret) {
     struct known_keys known;
-    int r = read_known(&s->writer, &known);
+    int r = read_known(&sqlite_of(s)->writer, &known);
     if (r == 0)
         *ret = known.n > 0;
     return r;
@@ -51,7 +51,7 @@ static int run_once(struct connection *c, const char *sql) {
 
 static int find_sealed_by(struct store *s, const struct sealing *from, struct secret_record *found,
                           size_t *ret_n) {
-    struct connection *c = &s->writer;
+    struct connection *c = &sqlite_of(s)->writer;
     sqlite3_stmt *st =
         connection_prepare(c, "SELECT " SECRET_COLUMNS " FROM secrets WHERE seal_key=? LIMIT ?");
     bind_int(st, 1, from->no);
@@ -68,12 +68,12 @@ static int find_sealed_by(struct store *s, const struct sealing *from, struct se
 }
 
 static int forget_sealed(struct store *s, const struct secret_record *r) {
-    sqlite3_stmt *st =
-        connection_prepare(&s->writer, "DELETE FROM secrets WHERE subscription=? AND key=? AND tail=?");
+    sqlite3_stmt *st = connection_prepare(&sqlite_of(s)->writer,
+                                          "DELETE FROM secrets WHERE subscription=? AND key=? AND tail=?");
     bind_int(st, 1, r->subscription_no);
     bind_int(st, 2, (int64_t)r->id.key);
     bind_int(st, 3, (int64_t)r->id.tail);
-    return statement_run(&s->writer, st);
+    return statement_run(&sqlite_of(s)->writer, st);
 }
 
 /* ---- secrets of a store from before they were sealed ---- */
@@ -113,14 +113,14 @@ static int find_plain(struct store *s, const struct sealing *from, struct secret
     (void)from;
     sqlite3_stmt *st = NULL;
     int r =
-        prepare_once(&s->writer,
+        prepare_once(&sqlite_of(s)->writer,
                      "SELECT p.key, p.tail, p.subscription, s.tenant, p.scheme, p.bytes, p.created_at,"
                      " p.expires_at FROM secrets_plain p JOIN subscriptions s ON s.no=p.subscription LIMIT ?",
                      &st);
     if (r < 0)
         return r;
     bind_int(st, 1, STORE_SEAL_STEP);
-    for (*ret_n = 0; r == 0 && (r = statement_next(&s->writer, st)) > 0; ++*ret_n)
+    for (*ret_n = 0; r == 0 && (r = statement_next(&sqlite_of(s)->writer, st)) > 0; ++*ret_n)
         r = read_plain(st, &found[*ret_n]);
     sqlite3_finalize(st);
     return r;
@@ -128,14 +128,14 @@ static int find_plain(struct store *s, const struct sealing *from, struct secret
 
 static int forget_plain(struct store *s, const struct secret_record *r) {
     sqlite3_stmt *st = NULL;
-    int e =
-        prepare_once(&s->writer, "DELETE FROM secrets_plain WHERE subscription=? AND key=? AND tail=?", &st);
+    int e = prepare_once(&sqlite_of(s)->writer,
+                         "DELETE FROM secrets_plain WHERE subscription=? AND key=? AND tail=?", &st);
     if (e < 0)
         return e;
     bind_int(st, 1, r->subscription_no);
     bind_int(st, 2, (int64_t)r->id.key);
     bind_int(st, 3, (int64_t)r->id.tail);
-    e = statement_run(&s->writer, st);
+    e = statement_run(&sqlite_of(s)->writer, st);
     sqlite3_finalize(st);
     return e;
 }
@@ -154,13 +154,13 @@ static int seal_tls(struct store *s, const struct sealing *from, uint64_t *total
     size_t n = STORE_SEAL_STEP;
     int r = 0;
     while (r == 0 && n == STORE_SEAL_STEP) {
-        r = store_begin(s);
+        r = sqlite_begin(s);
         if (r == 0)
             r = tls_reseal(s, from, &n);
         if (r == 0)
-            r = store_commit(s);
+            r = sqlite_commit(s);
         if (r < 0)
-            store_rollback(s);
+            sqlite_rollback(s);
         else
             *total += n;
     }
@@ -173,7 +173,7 @@ static int seal_some(struct store *s, const struct source *source, const struct 
     for (size_t i = 0; r == 0 && i < *ret_n; i++) {
         r = source->forget(s, &found[i]);
         if (r == 0)
-            r = store_insert_secret(s, &found[i]);
+            r = sqlite_insert_secret(s, &found[i]);
     }
     return r;
 }
@@ -184,13 +184,13 @@ static int seal_all(struct store *s, const struct source *source, const struct s
     size_t n = STORE_SEAL_STEP;
     int r = found ? 0 : -ENOMEM;
     while (r == 0 && n == STORE_SEAL_STEP) {
-        r = store_begin(s);
+        r = sqlite_begin(s);
         if (r == 0)
             r = seal_some(s, source, from, found, &n);
         if (r == 0)
-            r = store_commit(s);
+            r = sqlite_commit(s);
         if (r < 0)
-            store_rollback(s);
+            sqlite_rollback(s);
         else
             *total += n;
     }
@@ -219,7 +219,7 @@ static int check_known(const struct seal_keyring *keys, const struct known_keys 
 }
 
 static int number_of_key(struct store *s, const struct seal_key *key, int64_t *ret) {
-    struct connection *c = &s->writer;
+    struct connection *c = &sqlite_of(s)->writer;
     sqlite3_stmt *st =
         connection_prepare(c, "INSERT INTO seal_keys (fingerprint) VALUES (?) ON CONFLICT DO NOTHING");
     bind_blob(st, 1, (struct slice){(const char *)key->fingerprint, SEAL_FINGERPRINT_SIZE});
@@ -238,22 +238,22 @@ static int number_of_key(struct store *s, const struct seal_key *key, int64_t *r
 
 /* Gone from the database file and its log, not only from the tables. */
 static int erase(struct store *s, const char *sql) {
-    int r = run_once(&s->writer, sql);
+    int r = run_once(&sqlite_of(s)->writer, sql);
     if (r == 0)
-        r = run_once(&s->writer, "PRAGMA wal_checkpoint(TRUNCATE)");
+        r = run_once(&sqlite_of(s)->writer, "PRAGMA wal_checkpoint(TRUNCATE)");
     return r;
 }
 
 static int reseal(struct store *s, const struct seal_keyring *keys, const struct known_keys *known,
                   uint64_t *total) {
-    int r = has_plain(&s->writer);
+    int r = has_plain(&sqlite_of(s)->writer);
     if (r > 0) {
         r = seal_all(s, &plain, NULL, total);
         if (r == 0)
             r = erase(s, "DROP TABLE secrets_plain");
     }
     for (size_t i = 0; r == 0 && i < known->n; i++) {
-        if (known->at[i].no == s->sealing.no)
+        if (known->at[i].no == sqlite_of(s)->sealing.no)
             continue;
         struct sealing from = {.no = known->at[i].no};
         from.key = keys->keys[seal_keyring_find(keys, known_fingerprint(known, i))];
@@ -269,12 +269,12 @@ static int reseal(struct store *s, const struct seal_keyring *keys, const struct
     return r;
 }
 
-int store_unlock(struct store *s, const struct seal_keyring *keys, uint64_t *ret_resealed,
-                 const char **ret_message) {
+int sqlite_unlock(struct store *s, const struct seal_keyring *keys, uint64_t *ret_resealed,
+                  const char **ret_message) {
     struct known_keys known;
     uint64_t total = 0;
-    CHECK(s->magic == STORE_MAGIC && keys->n > 0 && !s->sealing.no);
-    int r = read_known(&s->writer, &known);
+    CHECK(sqlite_of(s)->magic == STORE_MAGIC && keys->n > 0 && !sqlite_of(s)->sealing.no);
+    int r = read_known(&sqlite_of(s)->writer, &known);
     if (r == 0)
         r = check_known(keys, &known, ret_message);
     if (r == -EKEYREJECTED)
@@ -282,14 +282,14 @@ int store_unlock(struct store *s, const struct seal_keyring *keys, uint64_t *ret
     int64_t no = 0;
     if (r == 0)
         r = number_of_key(s, &keys->keys[0], &no);
-    s->sealing = (struct sealing){.no = no, .key = keys->keys[0]};
+    sqlite_of(s)->sealing = (struct sealing){.no = no, .key = keys->keys[0]};
     /* What is replaced is overwritten: it may have been readable, or sealed with a key that leaked. */
     if (r == 0)
-        r = run_once(&s->writer, "PRAGMA secure_delete=ON");
+        r = run_once(&sqlite_of(s)->writer, "PRAGMA secure_delete=ON");
     if (r == 0)
         r = reseal(s, keys, &known, &total);
     if (r == 0)
-        r = run_once(&s->writer, "PRAGMA secure_delete=OFF");
+        r = run_once(&sqlite_of(s)->writer, "PRAGMA secure_delete=OFF");
     if (r < 0)
         return store_explain(r, ret_message, "the signing secrets cannot be sealed with this key: %s",
                              strerror(-r));
