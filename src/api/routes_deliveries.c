@@ -211,7 +211,8 @@ static int write_delivery(void *arg, const struct delivery_row *row) {
     render_delivery_open(out, r->tenant.id, row, waiting_on(r, row));
     buf_add_str(out, ",\"attempts\":[");
     struct attempts a = {.out = out, .delivery = row};
-    int err = store_list_attempts(reading->reader, row->event_key, row->subscription_no, add_attempt, &a);
+    int err = store_list_attempts(reading->reader, row->tenant_no, row->event_key, row->subscription_no,
+                                  add_attempt, &a);
     if (err < 0)
         return err;
     struct timeline t = {0};
@@ -243,7 +244,8 @@ static int write_attempts(void *arg, const struct delivery_row *row) {
     struct reading *reading = arg;
     struct attempts_page page = {.delivery = row, .after = reading->after};
     list_begin(&page.list, reading->r, 'a', reading->limit, 1);
-    int err = store_list_attempts(reading->reader, row->event_key, row->subscription_no, add_to_page, &page);
+    int err = store_list_attempts(reading->reader, row->tenant_no, row->event_key, row->subscription_no,
+                                  add_to_page, &page);
     list_end(&page.list);
     return err < 0 ? err : 0;
 }
@@ -321,18 +323,17 @@ static int replay(struct request *r, struct store *s) {
     uint32_t no;
     CHECK(id_parse(ID_DELIVERY, r->id, &id) == 0 && id_delivery_parts(id, &event_key, &no) == 0);
     struct event_record event;
-    int err = store_get_event(s, event_key, &event);
+    int err = store_get_event(s, r->tenant.no, event_key, &event);
     if (err == -ENOENT)
         err = why_gone(r, s, event_key, no);
     if (err < 0)
         return refuse(r, err);
-    if (event.tenant_no != r->tenant.no)
-        return refuse(r, -ENOENT);
     struct subscription *subscription = fanout_subscription(r->o->fanout, no);
     if (!subscription)
         return refuse(r, -EOWNERDEAD);
     uint64_t lane_key = subscription_lane_key(subscription->ordering, event.ordering_key);
-    err = store_replay(s, event_key, no, lane_key, r->now, SLICE_LIT("api"), slice_of(r->actor));
+    err =
+        store_replay(s, event_key, no, r->tenant.no, lane_key, r->now, SLICE_LIT("api"), slice_of(r->actor));
     if (err < 0)
         return refuse(r, err);
     char text[ID_TEXT_SIZE];

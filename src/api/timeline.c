@@ -128,9 +128,11 @@ static int gather_transition(void *arg, const struct transition_row *row) {
 
 int timeline_add(struct timeline *t, struct store_reader *reader, const struct delivery_row *row) {
     struct gathering g = {0};
-    int e = store_list_attempts(reader, row->event_key, row->subscription_no, gather_attempt, &g);
+    int e =
+        store_list_attempts(reader, row->tenant_no, row->event_key, row->subscription_no, gather_attempt, &g);
     if (e == 0)
-        e = store_list_transitions(reader, row->event_key, row->subscription_no, gather_transition, &g);
+        e = store_list_transitions(reader, row->tenant_no, row->event_key, row->subscription_no,
+                                   gather_transition, &g);
     struct timeline_source source = {g.attempts, g.attempts_n, g.transitions, g.transitions_n};
     if (e == 0)
         e = timeline_derive(t, row, &source);

@@ -30,7 +30,7 @@ static int keep_body(void *arg, const struct event_row *row) {
 static int load_body(struct attempt *a) {
     if (body_cache_get(a->context->bodies, a->task.event_key, &a->body))
         return 0;
-    int r = store_read_body(a->context->reader, a->task.event_key, keep_body, a);
+    int r = store_read_body(a->context->reader, a->task.tenant_no, a->task.event_key, keep_body, a);
     if (r == 0)
         body_cache_put(a->context->bodies, a->task.event_key, &a->body);
     return r;
@@ -54,7 +54,8 @@ static int build_cloudevent(void *arg, const struct event_row *row) {
 
 static int choose_body(struct attempt *a, struct slice *ret) {
     if (a->subscription->format == FORMAT_CLOUDEVENTS) {
-        int r = store_read_body(a->context->reader, a->task.event_key, build_cloudevent, a);
+        int r =
+            store_read_body(a->context->reader, a->task.tenant_no, a->task.event_key, build_cloudevent, a);
         if (r == 0)
             *ret = buf_slice(&a->built);
         return r;

@@ -256,7 +256,7 @@ static void note_span(struct fanout *f, const struct event_record *e, const stru
 
 static int advance(struct fanout *f, struct store *st, struct fanout_job *job, int64_t now) {
     struct event_record e;
-    int r = store_get_event(st, job->event_key, &e);
+    int r = store_get_event(st, job->tenant_no, job->event_key, &e);
     if (r < 0)
         return r;
     r = expand_chunk(f, st, &e, job->seq, now, &job->cursor, job->upper, &job->deliveries);
@@ -335,7 +335,7 @@ int fanout_wants(struct fanout *f, uint32_t subscription_no, const struct event_
 static int expand_for_one(struct fanout *f, struct store *st, struct fanout_job *job, struct subscription *s,
                           int64_t now) {
     struct event_record e;
-    int r = store_get_event(st, job->event_key, &e);
+    int r = store_get_event(st, job->tenant_no, job->event_key, &e);
     if (r == 0)
         r = has_had(s, job->seq) ? 0 : wants(f, s, &e);
     if (r <= 0)

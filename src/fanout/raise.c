@@ -7,7 +7,7 @@
 /* What the store knows of the delivery. 1; 0 when it is none to tell of. */
 static int look_up_delivery(struct store *s, struct operational_event *e) {
     struct exhausted_delivery d;
-    int r = store_get_exhausted(s, e->event_key, e->subscription_no, &d);
+    int r = store_get_exhausted(s, e->tenant_no, e->event_key, e->subscription_no, &d);
     if (r < 0)
         return r == -ENOENT ? 0 : r;
     e->event_id = d.event_id;

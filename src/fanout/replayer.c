@@ -80,7 +80,8 @@ static int start_one(struct turn_context *t, uint32_t subscription_no, const str
     struct slice source = slice_of(t->source), by = slice_of(t->requested_by);
     int r = d->missing ? store_replay_missing(t->s, d->event_key, subscription_no, t->job->filter.tenant_no,
                                               d->lane_key, t->now, source, by)
-                       : store_replay(t->s, d->event_key, subscription_no, d->lane_key, t->now, source, by);
+                       : store_replay(t->s, d->event_key, subscription_no, t->job->filter.tenant_no,
+                                      d->lane_key, t->now, source, by);
     if (r == 0)
         return 1;
     return r == -EBUSY || r == -EEXIST || r == -ENOENT || r == -ESTALE ? 0 : r;

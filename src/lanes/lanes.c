@@ -214,6 +214,7 @@ size_t lanes_expiries(struct lanes *ls, int64_t now, struct lane_expiry *ret, si
         const struct subscription *s = l->subscription;
         ret[n++] =
             (struct lane_expiry){.subscription_no = l->no,
+                                 .tenant_no = s->tenant_no,
                                  .window_ms = (int64_t)s->policy->window_seconds * 1000,
                                  .resumed_at = s->resumed_at,
                                  .spare_ms = s->status == SUBSCRIPTION_DISABLED ? 0 : LANE_LAST_CHANCE_MS};

@@ -7,9 +7,10 @@ static int raise(const struct dispatch_options *o, struct store *s, struct opera
 }
 
 static int raise_exhausted(const struct dispatch_options *o, struct store *s, uint64_t event_key,
-                           uint32_t subscription_no) {
+                           uint32_t subscription_no, uint32_t tenant_no) {
     return raise(o, s,
                  (struct operational_event){.kind = OPERATIONAL_EXHAUSTED,
+                                            .tenant_no = tenant_no,
                                             .event_key = event_key,
                                             .subscription_no = subscription_no});
 }
@@ -54,7 +55,7 @@ static int note_consequences(struct turn *t, struct store *s, const struct dispa
         const struct settlement *i = &t->settlements[k];
         const struct health_change *h = &t->health[k];
         if (!i->stale && i->to == DELIVERY_DLQ)
-            r = raise_exhausted(o, s, i->event_key, i->subscription_no);
+            r = raise_exhausted(o, s, i->event_key, i->subscription_no, i->tenant_no);
         if (r == 0 && h->noted)
             r = store_set_health(s, i->subscription_no, h->failing_since, h->raised_since);
         if (r == 0)
@@ -68,7 +69,8 @@ static int note_consequences(struct turn *t, struct store *s, const struct dispa
 static int raise_expired(const struct turn *t, struct store *s, const struct dispatch_options *o) {
     int r = 0;
     for (size_t i = 0; r == 0 && i < t->expired_n; i++)
-        r = raise_exhausted(o, s, t->expired[i].event_key, t->expired[i].subscription_no);
+        r = raise_exhausted(o, s, t->expired[i].event_key, t->expired[i].subscription_no,
+                            t->expired[i].tenant_no);
     return r;
 }
 

@@ -23,6 +23,7 @@ struct operational_event {
     const char *disabled_reason; /* of DISABLED */
     int64_t failing_since;       /* of all but EXHAUSTED; 0: it had not been failing */
     uint64_t event_key;          /* of EXHAUSTED: of the delivery's event */
+    uint32_t tenant_no;          /* of EXHAUSTED */
     int last_status;             /* of FAILING and EXHAUSTED: what the last attempt brought, 0: none */
     enum attempt_error last_error;
     /* looked up by whoever publishes it */

@@ -48,8 +48,10 @@ static struct settlement settle_lost(struct reaper *r, const struct leased_task 
 }
 
 static int raise_exhausted(struct reaper *r, struct store *s, const struct settlement *i) {
-    struct operational_event e = {
-        .kind = OPERATIONAL_EXHAUSTED, .event_key = i->event_key, .subscription_no = i->subscription_no};
+    struct operational_event e = {.kind = OPERATIONAL_EXHAUSTED,
+                                  .event_key = i->event_key,
+                                  .subscription_no = i->subscription_no,
+                                  .tenant_no = i->tenant_no};
     return i->stale || i->to != DELIVERY_DLQ ? 0 : r->o.raise(r->o.arg, s, &e);
 }
 

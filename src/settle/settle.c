@@ -8,6 +8,7 @@ enum outcome_class settle_prepare(const struct policy *p, const struct task *t, 
     CHECK(delivery_transition_allowed(DELIVERY_ATTEMPTING, v.to, true, v.reason));
     ret->event_key = t->event_key;
     ret->subscription_no = t->subscription_no;
+    ret->tenant_no = t->tenant_no;
     ret->number = t->number;
     ret->lane_key = t->lane_key;
     ret->to = v.to;

@@ -13,8 +13,10 @@
 #define STORE_CALLS(X)                                                                                       \
     X(is_sealed)                                                                                             \
     X(unlock)                                                                                                \
-    X(close) X(begin) X(commit) X(rollback) X(tidy) X(savepoint) X(savepoint_release) X(savepoint_rollback)  \
-        X(last_key) X(register_worker) X(server_key) X(insert_tenant) X(update_tenant) X(delete_tenant)      \
+    X(close)                                                                                                 \
+    X(begin)                                                                                                 \
+    X(commit) X(rollback) X(tidy) X(savepoint) X(savepoint_release) X(savepoint_rollback) X(last_key)        \
+        X(register_worker) X(server_key) X(insert_tenant) X(update_tenant) X(delete_tenant)                  \
             X(insert_subscription) X(update_subscription) X(set_health) X(delete_subscription)               \
                 X(close_deleted) X(insert_secret) X(expire_secrets) X(put_tls) X(get_tls) X(insert_key)      \
                     X(revoke_key) X(insert_audit) X(get_tenant) X(get_subscription) X(get_signing_keys)      \
@@ -37,11 +39,13 @@
 #define STORE_READER_CALLS(X)                                                                                \
     X(read_tls)                                                                                              \
     X(reader_close)                                                                                          \
-    X(reader_ping) X(read_tenant) X(list_tenants) X(read_subscription) X(find_subscription)                  \
-        X(list_subscriptions) X(each_subscription) X(list_secrets) X(list_keys) X(list_audit) X(read_event)  \
-            X(list_events) X(read_body) X(read_delivery) X(list_deliveries) X(list_attempts)                 \
-                X(list_transitions) X(count_deliveries) X(sum_dlq) X(list_dlq_counts) X(count_lane)          \
-                    X(read_replay) X(list_replays) X(count_replayable)
+    X(reader_ping)                                                                                           \
+    X(read_tenant)                                                                                           \
+    X(list_tenants) X(read_subscription) X(find_subscription) X(list_subscriptions) X(each_subscription)     \
+        X(list_secrets) X(list_keys) X(list_audit) X(read_event) X(list_events) X(read_body)                 \
+            X(read_delivery) X(list_deliveries) X(list_attempts) X(list_transitions) X(count_deliveries)     \
+                X(sum_dlq) X(list_dlq_counts) X(count_lane) X(read_replay) X(list_replays)                   \
+                    X(count_replayable)
 
 struct store_backend {
     const char *scheme; /* of the URLs that are its own, with the colon */

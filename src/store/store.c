@@ -234,8 +234,8 @@ int store_last_job(struct store *s, uint64_t *ret) {
     return s->backend->last_job(s, ret);
 }
 
-int store_get_event(struct store *s, uint64_t event_key, struct event_record *ret) {
-    return s->backend->get_event(s, event_key, ret);
+int store_get_event(struct store *s, uint32_t tenant_no, uint64_t event_key, struct event_record *ret) {
+    return s->backend->get_event(s, tenant_no, event_key, ret);
 }
 
 int store_claim(struct store *s, struct lane_claim *lanes, size_t n, int64_t now, struct task *tasks,
@@ -268,9 +268,9 @@ int store_settle(struct store *s, struct settlement *items, size_t n) {
     return s->backend->settle(s, items, n);
 }
 
-int store_get_exhausted(struct store *s, uint64_t event_key, uint32_t subscription_no,
+int store_get_exhausted(struct store *s, uint32_t tenant_no, uint64_t event_key, uint32_t subscription_no,
                         struct exhausted_delivery *ret) {
-    return s->backend->get_exhausted(s, event_key, subscription_no, ret);
+    return s->backend->get_exhausted(s, tenant_no, event_key, subscription_no, ret);
 }
 
 int store_list_expired_leases(struct store *s, int64_t before, struct leased_task *ret, size_t max,
@@ -291,9 +291,9 @@ int store_retain_idempotency(struct store *s, int64_t before, unsigned limit, un
     return s->backend->retain_idempotency(s, before, limit, ret_n);
 }
 
-int store_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, uint64_t lane_key,
-                 int64_t now, struct slice source, struct slice requested_by) {
-    return s->backend->replay(s, event_key, subscription_no, lane_key, now, source, requested_by);
+int store_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, uint32_t tenant_no,
+                 uint64_t lane_key, int64_t now, struct slice source, struct slice requested_by) {
+    return s->backend->replay(s, event_key, subscription_no, tenant_no, lane_key, now, source, requested_by);
 }
 
 int store_insert_receipt(struct store *s, const struct receipt_record *r) {
@@ -363,8 +363,9 @@ int store_list_events(struct store_reader *r, const struct event_query *q, event
     return r->backend->list_events(r, q, fn, arg, ret_stop);
 }
 
-int store_read_body(struct store_reader *r, uint64_t event_key, event_row_fn fn, void *arg) {
-    return r->backend->read_body(r, event_key, fn, arg);
+int store_read_body(struct store_reader *r, uint32_t tenant_no, uint64_t event_key, event_row_fn fn,
+                    void *arg) {
+    return r->backend->read_body(r, tenant_no, event_key, fn, arg);
 }
 
 int store_read_delivery(struct store_reader *r, uint32_t tenant_no, uint64_t event_key,
@@ -377,14 +378,14 @@ int store_list_deliveries(struct store_reader *r, const struct delivery_query *q
     return r->backend->list_deliveries(r, q, fn, arg, ret_stop);
 }
 
-int store_list_attempts(struct store_reader *r, uint64_t event_key, uint32_t subscription_no,
-                        attempt_row_fn fn, void *arg) {
-    return r->backend->list_attempts(r, event_key, subscription_no, fn, arg);
+int store_list_attempts(struct store_reader *r, uint32_t tenant_no, uint64_t event_key,
+                        uint32_t subscription_no, attempt_row_fn fn, void *arg) {
+    return r->backend->list_attempts(r, tenant_no, event_key, subscription_no, fn, arg);
 }
 
-int store_list_transitions(struct store_reader *r, uint64_t event_key, uint32_t subscription_no,
-                           transition_row_fn fn, void *arg) {
-    return r->backend->list_transitions(r, event_key, subscription_no, fn, arg);
+int store_list_transitions(struct store_reader *r, uint32_t tenant_no, uint64_t event_key,
+                           uint32_t subscription_no, transition_row_fn fn, void *arg) {
+    return r->backend->list_transitions(r, tenant_no, event_key, subscription_no, fn, arg);
 }
 
 int store_count_deliveries(struct store_reader *r, uint64_t *ret_pending, uint64_t *ret_dlq) {

@@ -222,7 +222,8 @@ int store_list_jobs(struct store *s, uint64_t after_key, struct fanout_job *ret,
 /* The greatest seq of the jobs not done, 0: none. */
 int store_last_job(struct store *s, uint64_t *ret) MUST_USE;
 /* What expanding needs of an event. -ENOENT. Slices live until the next call. */
-int store_get_event(struct store *s, uint64_t event_key, struct event_record *ret) MUST_USE;
+int store_get_event(struct store *s, uint32_t tenant_no, uint64_t event_key,
+                    struct event_record *ret) MUST_USE;
 
 /* ---- lanes: claiming ---- */
 
@@ -243,7 +244,7 @@ struct lane_claim {
 /* A claimed delivery: ATTEMPTING, its attempt number is the fencing token. */
 struct task {
     uint64_t event_key;
-    uint32_t subscription_no;
+    uint32_t subscription_no, tenant_no;
     uint32_t number; /* of the attempt that begins now */
     uint32_t base, uncounted;
     uint64_t lane_key; /* 0: unordered */
@@ -256,7 +257,7 @@ struct task {
 /* A delivery that left its lane for the DLQ without an attempt. */
 struct expired_task {
     uint64_t event_key;
-    uint32_t subscription_no;
+    uint32_t subscription_no, tenant_no;
 };
 
 /* For each lane in turn moves up to `limit` due deliveries to ATTEMPTING, the longest due first, and those
@@ -268,7 +269,7 @@ int store_claim(struct store *s, struct lane_claim *lanes, size_t n, int64_t now
 
 /* A lane that is not claiming, whose waiting deliveries are looked through for closed windows. */
 struct lane_expiry {
-    uint32_t subscription_no;
+    uint32_t subscription_no, tenant_no;
     int64_t window_ms; /* the policy's window */
     int64_t resumed_at;
     int64_t spare_ms; /* what has a last attempt to come (api.md §4.1 rules 2, 3) is spared for so long after
@@ -320,7 +321,7 @@ struct attempt_record {
 
 struct settlement {
     uint64_t event_key;
-    uint32_t subscription_no;
+    uint32_t subscription_no, tenant_no;
     uint32_t number;   /* the fencing token */
     uint64_t lane_key; /* the task's */
     enum delivery_state to;
@@ -346,7 +347,7 @@ struct exhausted_delivery {
     enum attempt_error last_error;
     int64_t closed_at;
 };
-int store_get_exhausted(struct store *s, uint64_t event_key, uint32_t subscription_no,
+int store_get_exhausted(struct store *s, uint32_t tenant_no, uint64_t event_key, uint32_t subscription_no,
                         struct exhausted_delivery *ret) MUST_USE;
 
 /* Deliveries whose lease ended before `before`, as tasks (INT64_MAX: every ATTEMPTING one); up to max, oldest
@@ -376,8 +377,8 @@ int store_retain_idempotency(struct store *s, int64_t before, unsigned limit, un
 
 /* Replay: DELIVERED or DLQ → REPLAYING, due now, attempts and window afresh. -ENOENT; -EBUSY while it is
  * open; -ESTALE when the payload is gone. */
-int store_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, uint64_t lane_key,
-                 int64_t now, struct slice source, struct slice requested_by) MUST_USE;
+int store_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, uint32_t tenant_no,
+                 uint64_t lane_key, int64_t now, struct slice source, struct slice requested_by) MUST_USE;
 
 /* What a subscriber says became of a delivery. */
 struct receipt_record {
@@ -452,7 +453,8 @@ int store_read_event(struct store_reader *r, uint32_t tenant_no, struct id id, e
 int store_list_events(struct store_reader *r, const struct event_query *q, event_row_fn fn, void *arg,
                       uint64_t *ret_stop) MUST_USE;
 /* Type, envelope and data size alone: what sending needs. -ENOENT. */
-int store_read_body(struct store_reader *r, uint64_t event_key, event_row_fn fn, void *arg) MUST_USE;
+int store_read_body(struct store_reader *r, uint32_t tenant_no, uint64_t event_key, event_row_fn fn,
+                    void *arg) MUST_USE;
 
 struct delivery_row {
     uint64_t event_key;
@@ -513,8 +515,8 @@ struct attempt_row {
 };
 typedef int (*attempt_row_fn)(void *arg, const struct attempt_row *row);
 /* Oldest first. */
-int store_list_attempts(struct store_reader *r, uint64_t event_key, uint32_t subscription_no,
-                        attempt_row_fn fn, void *arg) MUST_USE;
+int store_list_attempts(struct store_reader *r, uint32_t tenant_no, uint64_t event_key,
+                        uint32_t subscription_no, attempt_row_fn fn, void *arg) MUST_USE;
 
 /* A transition without an attempt, oldest first. */
 struct transition_row {
@@ -523,8 +525,8 @@ struct transition_row {
     enum delivery_reason reason;
 };
 typedef int (*transition_row_fn)(void *arg, const struct transition_row *row);
-int store_list_transitions(struct store_reader *r, uint64_t event_key, uint32_t subscription_no,
-                           transition_row_fn fn, void *arg) MUST_USE;
+int store_list_transitions(struct store_reader *r, uint32_t tenant_no, uint64_t event_key,
+                           uint32_t subscription_no, transition_row_fn fn, void *arg) MUST_USE;
 
 /* All open and all DLQ deliveries there are, by their indexes. */
 int store_count_deliveries(struct store_reader *r, uint64_t *ret_pending, uint64_t *ret_dlq) MUST_USE;

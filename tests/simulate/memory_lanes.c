@@ -147,7 +147,7 @@ int store_expire(struct store *s, const struct lane_expiry *lane, int64_t now, s
         const struct memory_delivery *d = &s->deliveries[l->open[i]];
         if (!lets_go(lane, d, now))
             continue;
-        ret[n++] = (struct expired_task){d->event_key, d->subscription_no};
+        ret[n++] = (struct expired_task){d->event_key, d->subscription_no, lane->tenant_no};
         shed(s, l->open[i], REASON_WINDOW_EXPIRED, now);
         i = l->n; /* what it released may lie anywhere */
     }
@@ -178,6 +178,7 @@ int store_close_deleted(struct store *s, uint32_t subscription_no, int64_t now, 
 static struct task task_of(const struct memory_delivery *d) {
     return (struct task){.event_key = d->event_key,
                          .subscription_no = d->subscription_no,
+                         .tenant_no = the_store.events[memory_store_event_no(d->event_key) - 1].tenant_no,
                          .number = d->attempts,
                          .base = d->base,
                          .uncounted = d->uncounted,
@@ -249,7 +250,7 @@ static void claim_lane(struct claiming *k, struct lane_claim *c) {
         if (window_closed(c, &d, k->now)) {
             if (k->expired_n == k->expired_max)
                 break;
-            k->expired[k->expired_n++] = (struct expired_task){d.event_key, d.subscription_no};
+            k->expired[k->expired_n++] = (struct expired_task){d.event_key, d.subscription_no, c->tenant_no};
             c->expired++;
             shed(s, (uint32_t)at, REASON_WINDOW_EXPIRED, k->now);
             last = (struct memory_delivery){0}; /* it may have released an earlier one */

@@ -280,12 +280,14 @@ size_t memory_store_event_no(uint64_t event_key) {
     return low < the_store.events_n && the_store.events[low].id.key == event_key ? low + 1 : 0;
 }
 
-int store_get_event(struct store *s, uint64_t event_key, struct event_record *ret) {
+int store_get_event(struct store *s, uint32_t tenant_no, uint64_t event_key, struct event_record *ret) {
     size_t no = memory_store_event_no(event_key);
     int r = memory_fails(s);
     if (r < 0 || !no)
         return r < 0 ? r : -ENOENT;
     const struct memory_event *e = &s->events[no - 1];
+    if (e->tenant_no != tenant_no)
+        return -ENOENT;
     *ret = (struct event_record){.id = e->id,
                                  .tenant_no = e->tenant_no,
                                  .type = slice_of(memory_types[e->type]),

@@ -148,13 +148,11 @@ struct replaying {
 static int replay(struct writer_job *job, struct store *s) {
     struct replaying *q = (struct replaying *)job;
     struct event_record e;
-    int r = store_get_event(s, q->event_key, &e);
-    if (r < 0)
-        return r;
     const struct subscription *sub = fanout_subscription(the_process->fanout, q->no);
-    return sub ? memory_store_replay(s, q->event_key, q->no,
-                                     subscription_lane_key(sub->ordering, e.ordering_key), q->now)
-               : -EOWNERDEAD;
+    int r = sub ? store_get_event(s, sub->tenant_no, q->event_key, &e) : -EOWNERDEAD;
+    return r < 0 ? r
+                 : memory_store_replay(s, q->event_key, q->no,
+                                       subscription_lane_key(sub->ordering, e.ordering_key), q->now);
 }
 
 static void replayed(struct writer_job *job, int result) {

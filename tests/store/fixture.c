@@ -361,9 +361,22 @@ static int keep_attempt(void *arg, const struct attempt_row *row) {
     return 0;
 }
 
+uint32_t tenant_of(struct fixture *f, uint32_t subscription_no) {
+    bool mine = !f->in_transaction;
+    uint32_t tenant_no;
+    if (mine)
+        begin(f);
+    assert_int_equal(store_get_subscription_tenant(f->store, subscription_no, &tenant_no), 0);
+    if (mine)
+        commit(f);
+    return tenant_no;
+}
+
 struct attempts *list_attempts(struct fixture *f, struct id event, uint32_t subscription_no) {
     struct attempts *a = calloc(1, sizeof *a);
-    assert_int_equal(store_list_attempts(f->reader, event.key, subscription_no, keep_attempt, a), 0);
+    assert_int_equal(store_list_attempts(f->reader, tenant_of(f, subscription_no), event.key, subscription_no,
+                                         keep_attempt, a),
+                     0);
     return a;
 }
 
@@ -376,6 +389,8 @@ static int keep_transition(void *arg, const struct transition_row *row) {
 
 struct transitions list_transitions(struct fixture *f, struct id event, uint32_t subscription_no) {
     struct transitions t = {0};
-    assert_int_equal(store_list_transitions(f->reader, event.key, subscription_no, keep_transition, &t), 0);
+    assert_int_equal(store_list_transitions(f->reader, tenant_of(f, subscription_no), event.key,
+                                            subscription_no, keep_transition, &t),
+                     0);
     return t;
 }

@@ -56,6 +56,8 @@ void rollback(struct fixture *f);
 struct id next_id(struct fixture *f, int64_t at);
 uint32_t make_tenant(struct fixture *f);
 uint32_t make_subscription(struct fixture *f, uint32_t tenant_no);
+/* Whose subscription it is, also a deleted one. */
+uint32_t tenant_of(struct fixture *f, uint32_t subscription_no);
 /* A secret of 24 bytes of `filling`. */
 struct id make_secret(struct fixture *f, uint32_t subscription_no, char filling);
 

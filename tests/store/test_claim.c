@@ -126,7 +126,8 @@ static void test_triggers(void **state) {
     assert_int_equal(t.trigger, TRIGGER_TEST);
     settle(f, outcome_of(f, &t, DELIVERY_DELIVERED, 200));
     begin(f);
-    assert_int_equal(store_replay(f->store, event.key, sub, 0, f->now, SLICE_LIT("one"), SLICE_LIT("key_1")),
+    assert_int_equal(store_replay(f->store, event.key, sub, tenant_of(f, sub), 0, f->now, SLICE_LIT("one"),
+                                  SLICE_LIT("key_1")),
                      0);
     commit(f);
     assert_int_equal(claim_one(f, tenant, sub).trigger, TRIGGER_REPLAY);
@@ -255,8 +256,9 @@ static void test_lane_that_does_not_claim_expires_too(void **state) {
     f->now += 10 * HOUR_MS;
     struct id younger = publish(f, tenant, sub);
     begin(f);
-    assert_int_equal(
-        store_replay(f->store, replayed.key, sub, 0, f->now, SLICE_LIT("one"), SLICE_LIT("key_1")), 0);
+    assert_int_equal(store_replay(f->store, replayed.key, sub, tenant_of(f, sub), 0, f->now, SLICE_LIT("one"),
+                                  SLICE_LIT("key_1")),
+                     0);
     commit(f);
     f->now += 62 * HOUR_MS + 1;
     struct lane_expiry lane = {.subscription_no = sub, .window_ms = 72 * HOUR_MS};

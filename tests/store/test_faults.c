@@ -146,7 +146,8 @@ static enum level level_of(struct bench *b, struct store *s, struct store_reader
     int event = store_read_event(r, b->tenant, event_of(i), note_event, b);
     int key = store_find_idempotency(s, b->tenant, slice_of(name), hash, &id, 1, &ids_n);
     int delivery = store_read_delivery(r, b->tenant, event_of(i).key, b->subs[i], note_state, &state);
-    assert_int_equal(store_list_attempts(r, event_of(i).key, b->subs[i], count_attempt, &attempts), 0);
+    assert_int_equal(store_list_attempts(r, b->tenant, event_of(i).key, b->subs[i], count_attempt, &attempts),
+                     0);
     assert_true(event == 0 || event == -ENOENT);
     assert_int_equal(key, event);
     assert_int_equal(delivery, event);

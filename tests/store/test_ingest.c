@@ -163,13 +163,13 @@ static void test_event_is_read_within_the_transaction(void **state) {
     struct id one = make_event(f, tenant, (struct event_spec){.type = "a", .ordering_key = "k"});
     struct id two = make_event(f, tenant, (struct event_spec){.type = "b", .body = "{\"data\":8}"});
     struct event_record e;
-    assert_int_equal(store_get_event(f->store, one.key, &e), 0);
+    assert_int_equal(store_get_event(f->store, tenant, one.key, &e), 0);
     assert_true(id_eq(e.id, one) && e.tenant_no == tenant);
     assert_true(slice_eq(e.type, SLICE_LIT("a")) && slice_eq(e.ordering_key, SLICE_LIT("k")));
-    assert_int_equal(store_get_event(f->store, two.key, &e), 0);
+    assert_int_equal(store_get_event(f->store, tenant, two.key, &e), 0);
     assert_true(slice_eq(e.type, SLICE_LIT("b")) && !e.ordering_key.p);
     assert_true(slice_eq(e.body, SLICE_LIT("{\"data\":8}")));
-    assert_int_equal(store_get_event(f->store, two.key + 1, &e), -ENOENT);
+    assert_int_equal(store_get_event(f->store, tenant, two.key + 1, &e), -ENOENT);
     commit(f);
 }
 
@@ -183,7 +183,7 @@ static void test_large_event(void **state) {
     begin(f);
     struct id id = make_event(f, tenant, (struct event_spec){.body = body});
     struct event_record e;
-    assert_int_equal(store_get_event(f->store, id.key, &e), 0);
+    assert_int_equal(store_get_event(f->store, tenant, id.key, &e), 0);
     assert_int_equal(e.body.n, BYTES);
     assert_memory_equal(e.body.p, body, BYTES);
     commit(f);

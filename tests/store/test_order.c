@@ -152,8 +152,9 @@ static void test_lost_lease_keeps_the_order(void **state) {
 
 static void replay(struct fixture *f, struct id event, uint32_t sub, uint64_t lane_key) {
     begin(f);
-    assert_int_equal(
-        store_replay(f->store, event.key, sub, lane_key, f->now, SLICE_LIT("one"), SLICE_LIT("key_1")), 0);
+    assert_int_equal(store_replay(f->store, event.key, sub, tenant_of(f, sub), lane_key, f->now,
+                                  SLICE_LIT("one"), SLICE_LIT("key_1")),
+                     0);
     commit(f);
 }
 

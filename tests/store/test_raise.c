@@ -76,7 +76,7 @@ static struct id exhaust(struct stage *g, uint32_t no, const char *type) {
 
 static void raise_exhausted(struct stage *g, uint32_t no, struct id event) {
     struct operational_event e = {
-        .kind = OPERATIONAL_EXHAUSTED, .subscription_no = no, .event_key = event.key};
+        .kind = OPERATIONAL_EXHAUSTED, .subscription_no = no, .tenant_no = g->tenant, .event_key = event.key};
     assert_int_equal(raise_operational(&g->raiser, g->f->store, &e), 0);
 }
 

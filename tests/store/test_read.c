@@ -73,7 +73,7 @@ static void test_event_is_kept_byte_for_byte(void **state) {
     commit(f);
     assert_int_equal(store_read_event(f->reader, tenant, e.id, check_event, &e), 0);
     assert_int_equal(store_read_event(f->reader, tenant, bare.id, check_event, &bare), 0);
-    assert_int_equal(store_read_body(f->reader, e.id.key, check_event, &e), 0);
+    assert_int_equal(store_read_body(f->reader, tenant, e.id.key, check_event, &e), 0);
 }
 
 static void test_event_is_found_by_its_whole_id_and_tenant(void **state) {
@@ -84,7 +84,8 @@ static void test_event_is_found_by_its_whole_id_and_tenant(void **state) {
     guessed.tail ^= 1;
     assert_int_equal(store_read_event(f->reader, tenant, guessed, keep_id, &got), -ENOENT);
     assert_int_equal(store_read_event(f->reader, other, id, keep_id, &got), -ENOENT);
-    assert_int_equal(store_read_body(f->reader, id.key + 1, keep_id, &got), -ENOENT);
+    assert_int_equal(store_read_body(f->reader, tenant, id.key + 1, keep_id, &got), -ENOENT);
+    assert_int_equal(store_read_body(f->reader, other, id.key, keep_id, &got), -ENOENT);
     assert_int_equal(got.n, 0);
 }
 
@@ -296,7 +297,7 @@ static void test_attempt_is_kept_as_settled(void **state) {
                      0);
     assert_false(settle(f, s).stale);
     commit(f);
-    assert_int_equal(store_list_attempts(f->reader, event.key, sub, check_attempt, &s), 0);
+    assert_int_equal(store_list_attempts(f->reader, tenant_of(f, sub), event.key, sub, check_attempt, &s), 0);
 }
 
 static void test_attempts_are_listed_oldest_first(void **state) {

@@ -62,8 +62,8 @@ static void work_off(struct fixture *f, struct rng *rng, uint32_t tenant, uint32
         settle(f, outcome_of(f, &c.tasks[i], to,
                              to == DELIVERY_DELIVERED ? 200 : failures[rng_below(rng, COUNT(failures))]));
         if (to != DELIVERY_RETRY && rng_below(rng, 3) == 0)
-            assert_int_equal(store_replay(f->store, c.tasks[i].event_key, sub, 0, f->now, SLICE_LIT("one"),
-                                          SLICE_LIT("key_1")),
+            assert_int_equal(store_replay(f->store, c.tasks[i].event_key, sub, tenant_of(f, sub), 0, f->now,
+                                          SLICE_LIT("one"), SLICE_LIT("key_1")),
                              0);
     }
 }

@@ -163,8 +163,8 @@ static void start_all(struct scene *c) {
     begin(c->f);
     assert_int_equal(store_open_replay_lanes(c->f->store, &c->replay, 10), 0);
     for (size_t i = 0; i < l.n; i++)
-        assert_int_equal(store_replay(c->f->store, l.found[i].event_key, c->sub, 0, c->f->now,
-                                      slice_of(source), SLICE_LIT("key_1")),
+        assert_int_equal(store_replay(c->f->store, l.found[i].event_key, c->sub, tenant_of(c->f, c->sub), 0,
+                                      c->f->now, slice_of(source), SLICE_LIT("key_1")),
                          0);
     struct replay_lane lane = {
         .subscription_no = c->sub, .cursor = l.cursor, .share = 4, .outstanding = (uint32_t)l.n};
@@ -215,8 +215,9 @@ static void test_cancelling_takes_back_what_was_not_attempted(void **state) {
     struct id other = publish(f, c.tenant, c.sub);
     finish_one(f, c.tenant, c.sub, DELIVERY_DELIVERED);
     begin(f);
-    assert_int_equal(
-        store_replay(f->store, other.key, c.sub, 0, f->now, SLICE_LIT("api"), SLICE_LIT("key_1")), 0);
+    assert_int_equal(store_replay(f->store, other.key, c.sub, tenant_of(f, c.sub), 0, f->now,
+                                  SLICE_LIT("api"), SLICE_LIT("key_1")),
+                     0);
     commit(f);
     struct replay_filter filter = {.subscription_no = c.sub, .states = 1U << DELIVERY_DLQ};
     assert_int_equal(insert_replay(&c, (struct replay_record){.filter = filter}), 0);
@@ -296,8 +297,9 @@ static void test_dead_ones_are_counted(void **state) {
     assert_int_equal(store_sum_dlq(f->reader, c.tenant, c.sub, dead), 0);
     assert_int_equal(dead[REASON_ATTEMPTS_EXHAUSTED], 4);
     begin(f);
-    assert_int_equal(
-        store_replay(f->store, event.key, c.sub, 0, f->now, SLICE_LIT("api"), SLICE_LIT("key_1")), 0);
+    assert_int_equal(store_replay(f->store, event.key, c.sub, tenant_of(f, c.sub), 0, f->now,
+                                  SLICE_LIT("api"), SLICE_LIT("key_1")),
+                     0);
     struct retain_cursor after = {0};
     unsigned n;
     assert_int_equal(store_retain(f->store, c.tenant, f->now + DAY_MS, 1000, &after, &n), 0);

@@ -48,7 +48,8 @@ static void test_old_and_closed_leaves_with_all_its_rows(void **state) {
     struct id old = publish(f, tenant, sub), bare = make_event(f, tenant, (struct event_spec){0});
     finish_one(f, tenant, sub, DELIVERY_DLQ);
     begin(f);
-    assert_int_equal(store_replay(f->store, old.key, sub, 0, f->now, SLICE_LIT("one"), SLICE_LIT("key_1")),
+    assert_int_equal(store_replay(f->store, old.key, sub, tenant_of(f, sub), 0, f->now, SLICE_LIT("one"),
+                                  SLICE_LIT("key_1")),
                      0);
     commit(f);
     finish_one(f, tenant, sub, DELIVERY_DELIVERED);
@@ -106,7 +107,8 @@ static struct id make_full_event(struct fixture *f, uint32_t tenant, uint32_t su
     finish_one(f, tenant, sub, DELIVERY_DLQ);
     begin(f);
     assert_int_equal(store_insert_job(f->store, &job), 0);
-    assert_int_equal(store_replay(f->store, event.key, sub, 0, f->now, SLICE_LIT("one"), SLICE_LIT("key_1")),
+    assert_int_equal(store_replay(f->store, event.key, sub, tenant_of(f, sub), 0, f->now, SLICE_LIT("one"),
+                                  SLICE_LIT("key_1")),
                      0);
     commit(f);
     finish_one(f, tenant, sub, DELIVERY_DLQ);

@@ -186,9 +186,9 @@ static void test_leases_survive_a_restart(void **state) {
 
 /* ---- replay ---- */
 
-static int try_replay(struct fixture *f, struct id event, uint32_t sub) {
+static int try_replay(struct fixture *f, uint32_t tenant, struct id event, uint32_t sub) {
     begin(f);
-    int r = store_replay(f->store, event.key, sub, 0, f->now, SLICE_LIT("rpl_1"), SLICE_LIT("key_1"));
+    int r = store_replay(f->store, event.key, sub, tenant, 0, f->now, SLICE_LIT("rpl_1"), SLICE_LIT("key_1"));
     commit(f);
     return r;
 }
@@ -207,7 +207,7 @@ static void test_replay_begins_afresh_and_numbers_on(void **state) {
         f->now = s.due_at;
         finish_one(f, tenant, sub, ends[i]);
         f->now += 100 * HOUR_MS;
-        assert_int_equal(try_replay(f, event, sub), 0);
+        assert_int_equal(try_replay(f, tenant, event, sub), 0);
         struct got_delivery d = read_delivery(f, tenant, event, sub);
         assert_int_equal(d.row.state, DELIVERY_REPLAYING);
         assert_true(d.row.next_attempt_at == f->now && d.row.replay_at == f->now && d.row.closed_at == 0);
@@ -234,7 +234,7 @@ static void test_replay_again_and_again(void **state) {
     finish_one(f, tenant, sub, DELIVERY_DELIVERED);
     for (uint32_t i = 1; i <= TIMES; i++) {
         f->now += 10;
-        assert_int_equal(try_replay(f, event, sub), 0);
+        assert_int_equal(try_replay(f, tenant, event, sub), 0);
         struct task t = claim_one(f, tenant, sub);
         assert_true(t.number == i + 1 && t.base == i);
         settle(f, outcome_of(f, &t, i % 2 ? DELIVERY_DLQ : DELIVERY_DELIVERED, 404));
@@ -246,17 +246,17 @@ static void test_replay_is_refused(void **state) {
     struct fixture *f = *state;
     uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
     struct id event = publish(f, tenant, sub);
-    assert_int_equal(try_replay(f, (struct id){.key = event.key + 1}, sub), -ENOENT);
-    assert_int_equal(try_replay(f, event, sub + 1), -ENOENT);
-    assert_int_equal(try_replay(f, event, sub), -EBUSY); /* PENDING */
+    assert_int_equal(try_replay(f, tenant, (struct id){.key = event.key + 1}, sub), -ENOENT);
+    assert_int_equal(try_replay(f, tenant, event, sub + 1), -ENOENT);
+    assert_int_equal(try_replay(f, tenant, event, sub), -EBUSY); /* PENDING */
     struct task t = claim_one(f, tenant, sub);
-    assert_int_equal(try_replay(f, event, sub), -EBUSY); /* ATTEMPTING */
+    assert_int_equal(try_replay(f, tenant, event, sub), -EBUSY); /* ATTEMPTING */
     settle(f, outcome_of(f, &t, DELIVERY_RETRY, 500));
-    assert_int_equal(try_replay(f, event, sub), -EBUSY); /* RETRY */
+    assert_int_equal(try_replay(f, tenant, event, sub), -EBUSY); /* RETRY */
     f->now += 5000;
     finish_one(f, tenant, sub, DELIVERY_DELIVERED);
-    assert_int_equal(try_replay(f, event, sub), 0);
-    assert_int_equal(try_replay(f, event, sub), -EBUSY); /* REPLAYING */
+    assert_int_equal(try_replay(f, tenant, event, sub), 0);
+    assert_int_equal(try_replay(f, tenant, event, sub), -EBUSY); /* REPLAYING */
     assert_int_equal(list_transitions(f, event, sub).n, 1);
 }
 

@@ -204,10 +204,11 @@ int sqlite_list_jobs(struct store *s, uint64_t after_key, struct fanout_job *ret
     return 0;
 }
 
-int sqlite_get_event(struct store *s, uint64_t event_key, struct event_record *ret) {
-    sqlite3_stmt *st =
-        connection_prepare(&sqlite_of(s)->writer, "SELECT " EVENT_COLUMNS " FROM events WHERE key=?");
+int sqlite_get_event(struct store *s, uint32_t tenant_no, uint64_t event_key, struct event_record *ret) {
+    sqlite3_stmt *st = connection_prepare(&sqlite_of(s)->writer,
+                                          "SELECT " EVENT_COLUMNS " FROM events WHERE key=? AND tenant=?");
     bind_int(st, 1, (int64_t)event_key);
+    bind_int(st, 2, tenant_no);
     int r = statement_next(&sqlite_of(s)->writer, st);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;

@@ -215,7 +215,7 @@ static int consider(struct claiming *k, struct lane_claim *lane, const struct ca
             *ret = PROGRESS_WAITS;
             return 0;
         }
-        k->expired[k->expired_n++] = (struct expired_task){w->event_key, w->subscription_no};
+        k->expired[k->expired_n++] = (struct expired_task){w->event_key, w->subscription_no, lane->tenant_no};
         lane->expired++;
         *ret = PROGRESS_MOVED;
         return close_waiting(k->c, w, REASON_WINDOW_EXPIRED, k->now);
@@ -230,6 +230,7 @@ static int consider(struct claiming *k, struct lane_claim *lane, const struct ca
     k->tasks[k->tasks_n++] = (struct task){
         .event_key = w->event_key,
         .subscription_no = w->subscription_no,
+        .tenant_no = lane->tenant_no,
         .number = d->attempts + 1,
         .base = d->base,
         .uncounted = d->uncounted,
@@ -354,7 +355,8 @@ int sqlite_expire(struct store *s, const struct lane_expiry *lane, int64_t now, 
             int r = find_expired(&sqlite_of(s)->writer, queries[q], lane, now, found, max, &n);
             for (size_t i = 0; r == 0 && i < n; i++) {
                 r = close_waiting(&sqlite_of(s)->writer, &found[i], REASON_WINDOW_EXPIRED, now);
-                ret[total++] = (struct expired_task){found[i].event_key, lane->subscription_no};
+                ret[total++] =
+                    (struct expired_task){found[i].event_key, lane->subscription_no, lane->tenant_no};
             }
             if (r < 0)
                 return r;

@@ -109,8 +109,9 @@ static void read_attempt(sqlite3_stmt *st, uint64_t event_key, uint32_t subscrip
     ret->id = id_of_attempt(event_key, subscription_no, ret->number, ret->attempt.started_at);
 }
 
-int sqlite_list_attempts(struct store_reader *r, uint64_t event_key, uint32_t subscription_no,
-                         attempt_row_fn fn, void *arg) {
+int sqlite_list_attempts(struct store_reader *r, uint32_t tenant_no, uint64_t event_key,
+                         uint32_t subscription_no, attempt_row_fn fn, void *arg) {
+    (void)tenant_no; /* the delivery's key is enough here */
     struct connection *c = &sqlite_reader_of(r)->conn;
     sqlite3_stmt *st = connection_prepare(
         c,
@@ -134,8 +135,9 @@ int sqlite_list_attempts(struct store_reader *r, uint64_t event_key, uint32_t su
     return e;
 }
 
-int sqlite_list_transitions(struct store_reader *r, uint64_t event_key, uint32_t subscription_no,
-                            transition_row_fn fn, void *arg) {
+int sqlite_list_transitions(struct store_reader *r, uint32_t tenant_no, uint64_t event_key,
+                            uint32_t subscription_no, transition_row_fn fn, void *arg) {
+    (void)tenant_no;
     struct connection *c = &sqlite_reader_of(r)->conn;
     sqlite3_stmt *st = connection_prepare(c, "SELECT at, from_state, to_state, reason FROM transitions"
                                              " WHERE event=? AND subscription=? ORDER BY at, to_state");

@@ -164,10 +164,13 @@ int sqlite_list_events(struct store_reader *r, const struct event_query *q, even
     return e;
 }
 
-int sqlite_read_body(struct store_reader *r, uint64_t event_key, event_row_fn fn, void *arg) {
-    sqlite3_stmt *st = connection_prepare(
-        &sqlite_reader_of(r)->conn, "SELECT " EVENT_COLUMNS ", 2, events.deliveries FROM events WHERE key=?");
+int sqlite_read_body(struct store_reader *r, uint32_t tenant_no, uint64_t event_key, event_row_fn fn,
+                     void *arg) {
+    sqlite3_stmt *st = connection_prepare(&sqlite_reader_of(r)->conn,
+                                          "SELECT " EVENT_COLUMNS
+                                          ", 2, events.deliveries FROM events WHERE key=? AND tenant=?");
     bind_int(st, 1, (int64_t)event_key);
+    bind_int(st, 2, tenant_no);
     size_t n;
     int e = each_row(&sqlite_reader_of(r)->conn, st, fn, arg, &n);
     return e == 0 && n == 0 ? -ENOENT : e;

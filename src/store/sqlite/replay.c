@@ -244,7 +244,7 @@ int sqlite_cancel_replay_step(struct store *s, const struct replay_record *r, in
         e = find_unattempted(c, r, limit, cursor, found, &n, ret_ended);
     for (size_t i = 0; e == 0 && i < n; i++) {
         e = close_waiting(c, &found[i], REASON_REPLAY_CANCELLED, now);
-        moved[i] = (struct expired_task){found[i].event_key, found[i].subscription_no};
+        moved[i] = (struct expired_task){found[i].event_key, found[i].subscription_no, r->filter.tenant_no};
     }
     if (e < 0)
         return e;

@@ -101,15 +101,16 @@ int sqlite_settle(struct store *s, struct settlement *items, size_t n) {
     return 0;
 }
 
-int sqlite_get_exhausted(struct store *s, uint64_t event_key, uint32_t subscription_no,
+int sqlite_get_exhausted(struct store *s, uint32_t tenant_no, uint64_t event_key, uint32_t subscription_no,
                          struct exhausted_delivery *ret) {
     sqlite3_stmt *st = connection_prepare(
         &sqlite_of(s)->writer,
         "SELECT e.tail, e.type, d.attempts, d.reason, d.last_status, d.last_error, d.closed_at"
         " FROM deliveries d CROSS JOIN events e ON e.key=d.event"
-        " WHERE d.event=? AND d.subscription=? AND d.state=4");
+        " WHERE d.event=? AND d.subscription=? AND d.tenant=? AND d.state=4");
     bind_int(st, 1, (int64_t)event_key);
     bind_int(st, 2, subscription_no);
+    bind_int(st, 3, tenant_no);
     int r = statement_next(&sqlite_of(s)->writer, st);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
@@ -131,7 +132,7 @@ int sqlite_list_expired_leases(struct store *s, int64_t before, struct leased_ta
     sqlite3_stmt *st = connection_prepare(
         &sqlite_of(s)->writer,
         "SELECT event, subscription, attempts, base, uncounted, lane_key, window_at, lease_until,"
-        " replay_by IS NOT NULL, test, claimed_at FROM deliveries WHERE lease_until<? ORDER BY "
+        " replay_by IS NOT NULL, test, claimed_at, tenant FROM deliveries WHERE lease_until<? ORDER BY "
         "lease_until LIMIT ?");
     bind_int(st, 1, before);
     bind_int(st, 2, (int64_t)max);
@@ -141,6 +142,7 @@ int sqlite_list_expired_leases(struct store *s, int64_t before, struct leased_ta
         ret[n++] = (struct leased_task){
             .task = {.event_key = (uint64_t)column_int(st, 0),
                      .subscription_no = (uint32_t)column_int(st, 1),
+                     .tenant_no = (uint32_t)column_int(st, 11),
                      .number = (uint32_t)column_int(st, 2),
                      .base = (uint32_t)column_int(st, 3),
                      .uncounted = (uint32_t)column_int(st, 4),
@@ -168,12 +170,14 @@ static int event_exists(struct connection *c, uint64_t event_key) {
     return r;
 }
 
-static int closed_state(struct connection *c, uint64_t event_key, uint32_t subscription_no,
-                        enum delivery_state *ret, enum delivery_reason *ret_reason) {
-    sqlite3_stmt *st =
-        connection_prepare(c, "SELECT state, reason FROM deliveries WHERE event=? AND subscription=?");
+static int closed_state(struct connection *c, uint32_t tenant_no, uint64_t event_key,
+                        uint32_t subscription_no, enum delivery_state *ret,
+                        enum delivery_reason *ret_reason) {
+    sqlite3_stmt *st = connection_prepare(
+        c, "SELECT state, reason FROM deliveries WHERE event=? AND subscription=? AND tenant=?");
     bind_int(st, 1, (int64_t)event_key);
     bind_int(st, 2, subscription_no);
+    bind_int(st, 3, tenant_no);
     int r = statement_next(c, st);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
@@ -183,12 +187,12 @@ static int closed_state(struct connection *c, uint64_t event_key, uint32_t subsc
     return delivery_is_open(*ret) ? -EBUSY : 0;
 }
 
-int sqlite_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, uint64_t lane_key,
-                  int64_t now, struct slice source, struct slice requested_by) {
+int sqlite_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, uint32_t tenant_no,
+                  uint64_t lane_key, int64_t now, struct slice source, struct slice requested_by) {
     struct connection *c = &sqlite_of(s)->writer;
     enum delivery_state from;
     enum delivery_reason reason;
-    int r = closed_state(c, event_key, subscription_no, &from, &reason);
+    int r = closed_state(c, tenant_no, event_key, subscription_no, &from, &reason);
     if (r < 0)
         return r;
     r = event_exists(c, event_key);
