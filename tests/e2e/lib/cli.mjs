@@ -40,8 +40,11 @@ const quoted = (word) => `'${word.replaceAll("'", "'\\''")}'`;
  * a pattern; ctrlC() interrupts as one types it (without a terminal: by the signal); end() waits for the exit status.
  */
 export function startCli(words, { env = {}, terminal = false } = {}) {
-  const [program, args] = terminal ? ['script', ['-qec', [BINARY, ...words].map(quoted).join(' '), '/dev/null']] : [BINARY, words];
-  const child = spawn(program, args, { env: cleanEnvironment({ TERM: 'xterm', ...env }), stdio: ['pipe', 'pipe', 'pipe'] });
+  // Ctrl-C goes to all that is in front of the terminal: a shell that stayed there, as dash does, would die of it and its status be told.
+  const command = `exec ${[BINARY, ...words].map(quoted).join(' ')}`;
+  const [program, args] = terminal ? ['script', ['-qec', command, '/dev/null']] : [BINARY, words];
+  const environment = cleanEnvironment({ SHELL: '/bin/sh', TERM: 'xterm', ...env });
+  const child = spawn(program, args, { env: environment, stdio: ['pipe', 'pipe', 'pipe'] });
   const ended = new Promise((resolve) => child.once('close', resolve));
   const started = { child, stdout: '', stderr: '' };
   child.stdin.on('error', () => {});
