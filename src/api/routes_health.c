@@ -7,6 +7,32 @@ void route_healthz(struct request *r) {
     buf_add_str(request_write(r, 200), "{\"status\":\"ok\"}");
 }
 
+/* A database that does not answer is no reason to send publishers elsewhere: the status stays 200. */
+static void write_sources(struct request *r, struct buf *out) {
+    for (size_t i = 0; i < sources_count(r->o->sources); i++) {
+        struct source_status s;
+        sources_status(r->o->sources, i, r->now, &s);
+        buf_addf(out, "%s{\"name\":\"%s\",\"kind\":\"%s\",\"state\":\"%s\",\"reason\":", i ? "," : "", s.name,
+                 s.kind, source_health_name(s.health));
+        if (s.reason)
+            buf_add_json_string(out, slice_of(s.reason));
+        else
+            buf_add_str(out, "null");
+        buf_addf(out, ",\"lag_seconds\":%.3f}", (double)s.lag_ms / 1000);
+    }
+}
+
+static void write_ready(struct request *r) {
+    struct buf *out = request_write(r, 200);
+    buf_add_str(out, "{\"status\":\"ready\"");
+    if (sources_count(r->o->sources) > 0) {
+        buf_add_str(out, ",\"sources\":[");
+        write_sources(r, out);
+        buf_add_char(out, ']');
+    }
+    buf_add_char(out, '}');
+}
+
 void route_readyz(struct request *r) {
     struct store_reader *reader = request_reader(r);
     if (!reader)
@@ -18,13 +44,14 @@ void route_readyz(struct request *r) {
         request_problem(r, 503, "Overloaded: the queue of requests that wait for the disk is nearly full.");
         request_header(r, "Retry-After", "1");
     } else {
-        buf_add_str(request_write(r, 200), "{\"status\":\"ready\"}");
+        write_ready(r);
     }
 }
 
 void route_metrics(struct request *r) {
     metrics_gauge_set(r->o->metrics, METRIC_STORE_QUEUE_PERMILLE,
                       (int64_t)(writer_load(r->o->writer) * 1000));
+    sources_observe(r->o->sources, r->now);
     metrics_render(r->o->metrics, request_write(r, 200));
     r->content_type = "text/plain; version=0.0.4; charset=utf-8";
 }

@@ -7,6 +7,7 @@
 #include "fanout/apply.h"
 #include "fanout/replayer.h"
 #include "ingest/ingest.h"
+#include "ingest/source.h"
 #include "store/directory.h"
 
 struct api;
@@ -31,6 +32,7 @@ struct api_options {
     struct store *store;
     struct writer *writer;
     struct ingest *ingest;
+    struct sources *sources; /* NULL: none */
     struct fanout *fanout;
     struct replayer *replayer;
     struct dispatch *dispatch;

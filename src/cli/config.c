@@ -110,14 +110,31 @@ static char *read_line(char *out, int size, void *arg) {
     return out;
 }
 
+static void take_source_line(struct file_reader *f, const char *section, const char *name,
+                             const char *value) {
+    _cleanup_buf_ struct buf complaint = {0};
+    int r = source_section_line(&f->load->config->from, section, name, value, &complaint);
+    if (r == -ENOMEM)
+        f->load->error = r;
+    if (r != -EINVAL)
+        return;
+    f->load->wrong = true;
+    buf_addf(f->load->problems, "%s:%d: %s: %.*s\n", f->path, f->line, name,
+             SLICE_ARG(buf_slice(&complaint)));
+}
+
 static int take_line(void *arg, const char *section, const char *name, const char *value) {
     struct file_reader *f = arg;
     struct load *l = f->load;
     const struct setting *s = find_setting(slice_of(name));
     struct origin origin = {FROM_FILE, f->path, f->line};
     const char *problem = NULL;
+    if (is_source_section(section)) {
+        take_source_line(f, section, name, value);
+        return 1;
+    }
     if (section[0])
-        problem = "the file has no sections";
+        problem = "is in a section other than [source NAME], the one kind there is";
     else if (s && strcmp(s->name, "config") == 0)
         problem = "a config file names no other";
     else if (s && l->config->sources[s - settings] == FROM_FILE && !setting_repeats(s))
@@ -362,8 +379,19 @@ static void check_listener(struct load *l, const char *name, const struct listen
              name, a->text);
 }
 
+static void check_sources(struct load *l) {
+    struct source_sections *from = &l->config->from;
+    for (size_t i = 0; i < from->n; i++) {
+        int r = source_settings_check(&from->at[i], l->problems);
+        if (r == -ENOMEM)
+            l->error = r;
+        l->wrong = l->wrong || r < 0;
+    }
+}
+
 static void check_together(struct load *l) {
     const struct config *c = l->config;
+    check_sources(l);
     check_operator(l);
     check_tracing(l);
     check_listener(l, "listen", &c->listen);
@@ -431,6 +459,8 @@ void config_free(struct config *c) {
     wipe_free(c->admin_key);
     wipe_free(c->secret_key);
     wipe_free(c->secret_key_previous);
+    for (size_t i = 0; i < c->from.n; i++)
+        source_settings_free(&c->from.at[i]);
     *c = (struct config){0};
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "cli/settings.h"
+#include "cli/source_settings.h"
 
 /* A bit each. */
 enum role { ROLE_API = 1, ROLE_FANOUT = 2, ROLE_DELIVER = 4, ROLES_ALL = 7 };
@@ -27,6 +28,7 @@ struct config {
     char *secret_key;                /* POSTHORN_SECRET_KEY; likewise */
     char *secret_key_previous;       /* POSTHORN_SECRET_KEY_PREVIOUS; likewise */
     enum config_source sources[SETTINGS_N];
+    struct source_sections from; /* the databases that events come from; of the file alone */
 };
 
 /* Reads all settings: argv holds flags alone (no program or command name), environment is that of main. Every

@@ -1,4 +1,7 @@
+#include "cli/config_help.h"
+
 #include "cli/config.h"
+#include "cli/source_settings.h"
 
 enum { HELP_COLUMN = 28, COMMENT_COLUMNS = 110 };
 
@@ -24,6 +27,16 @@ static void add_cell(const char *text, struct buf *out) {
     }
 }
 
+void config_help_cells(const struct setting *s, struct buf *out) {
+    buf_addf(out, " | %s%s%s | ", s->preset ? "`" : "", s->preset ? s->preset : "none", s->preset ? "`" : "");
+    setting_allowed(s, out);
+    buf_add_str(out, " | ");
+    add_cell(s->what, out);
+    buf_add_str(out, " | ");
+    add_cell(s->why, out);
+    buf_add_str(out, " |\n");
+}
+
 void config_help_markdown(struct buf *out) {
     buf_add_str(out, "| flag, variable | default | allowed | what it is | why one would change it |\n"
                      "| --- | --- | --- | --- | --- |\n");
@@ -33,15 +46,10 @@ void config_help_markdown(struct buf *out) {
         add_cell(s->placeholder ? s->placeholder : "", out);
         buf_add_str(out, "`<br>`");
         setting_variable(s, out);
-        buf_addf(out, "` | %s%s%s | ", s->preset ? "`" : "", s->preset ? s->preset : "none",
-                 s->preset ? "`" : "");
-        setting_allowed(s, out);
-        buf_add_str(out, " | ");
-        add_cell(s->what, out);
-        buf_add_str(out, " | ");
-        add_cell(s->why, out);
-        buf_add_str(out, " |\n");
+        buf_add_char(out, '`');
+        config_help_cells(s, out);
     }
+    source_settings_markdown(out);
 }
 
 /* Comment lines that break between words. */
@@ -80,4 +88,5 @@ void config_help_file(struct buf *out) {
             buf_add_str(out, "# No default.\n");
         buf_addf(out, "#%s = %s\n", s->name, s->preset ? s->preset : s->placeholder ? s->placeholder : "");
     }
+    source_settings_file(out);
 }

@@ -26,7 +26,7 @@
 #include "fanout/pump.h"
 #include "fanout/raise.h"
 #include "fanout/replayer.h"
-#include "ingest/ingest.h"
+#include "ingest/ingest_sink.h"
 #include "store/snapshot.h"
 
 enum { LANES_A_LOOK = 1024, FILES_BESIDE_SOCKETS = 1024 };
@@ -56,6 +56,7 @@ struct server {
     struct replayer *replayer;
     struct dispatch *dispatch;
     struct ingest *ingest;
+    struct sources *sources;
     struct api *api;
     struct apply_context apply;
     struct policy_memo policies; /* of the writer's thread */
@@ -349,6 +350,22 @@ static int start_stages(struct server *s) {
     return r == 0 ? wake_lanes(s) : r;
 }
 
+static struct source_sink *new_sink(void *arg) {
+    struct server *s = arg;
+    struct ingest_sink_options o = {
+        .ingest = s->ingest, .directory = s->directory, .event_bytes_max = (size_t)s->c->event_bytes_max};
+    return ingest_sink_new(&o);
+}
+
+/* The databases that events come from; nothing comes before sources_start. */
+static int prepare_sources(struct server *s) {
+    struct sources_options o = {.metrics = s->metrics, .sink = new_sink, .arg = s};
+    int r = s->c->from.n > 0 ? sources_new(&o, &s->sources) : 0;
+    for (size_t i = 0; r == 0 && i < s->c->from.n; i++)
+        r = sources_add(s->sources, &s->c->from.at[i], source_kind_find(s->c->from.at[i].kind));
+    return r;
+}
+
 static int start_api(struct server *s) {
     struct api_options o = {
         .listen_fd = s->listeners.fd,
@@ -362,6 +379,7 @@ static int start_api(struct server *s) {
         .store = s->store,
         .writer = s->writer,
         .ingest = s->ingest,
+        .sources = s->sources,
         .fanout = s->fanout,
         .replayer = s->replayer,
         .dispatch = s->dispatch,
@@ -380,7 +398,7 @@ static int start_api(struct server *s) {
     int r = api_start(&o, &s->api);
     if (r == 0)
         listeners_close(&s->listeners);
-    return r;
+    return r == 0 && s->sources ? sources_start(s->sources) : r;
 }
 
 /* Each attempt under way takes a socket; the system's soft limit is often too low. */
@@ -416,7 +434,7 @@ static int start(struct server *s) {
         (r = load_memory(s, now)) < 0 || (r = recover_leases(s, now)) < 0)
         return failed("the store cannot be read", r,
                       "see the line before; posthorn-data must be on a working disk");
-    if ((r = start_stages(s)) < 0 || (r = start_api(s)) < 0)
+    if ((r = start_stages(s)) < 0 || (r = prepare_sources(s)) < 0 || (r = start_api(s)) < 0)
         return failed("the server cannot start", r, "memory, threads or files may be short");
     return 0;
 }
@@ -440,6 +458,7 @@ static void stop(struct server *s) {
     alarm((unsigned)((s->c->stop_timeout_ms + 999) / 1000));
     if (s->api)
         api_stop_accepting(s->api);
+    sources_stop(s->sources);
     if (s->pump)
         pump_stop(s->pump);
     if (s->replayer)
@@ -456,6 +475,7 @@ static void stop(struct server *s) {
     tracer_stop(s->tracer);
     alarm(0);
     dispatch_free(s->dispatch);
+    sources_free(s->sources);
     ingest_free(s->ingest);
     pump_free(s->pump);
     replayer_free(s->replayer);

@@ -278,7 +278,11 @@ static int set_by_kind(void *field, const struct setting *s, struct slice value)
 }
 
 int setting_set(struct config *c, const struct setting *s, struct slice value, struct buf *complaint) {
-    int r = set_by_kind((char *)c + s->offset, s, value);
+    return setting_set_field((char *)c + s->offset, s, value, complaint);
+}
+
+int setting_set_field(void *field, const struct setting *s, struct slice value, struct buf *complaint) {
+    int r = set_by_kind(field, s, value);
     if (r == -ENOSPC) {
         buf_addf(complaint, "has more than %d entries", (int)s->most);
         return -EINVAL;

@@ -196,6 +196,9 @@ static inline bool setting_repeats(const struct setting *s) {
  * -EINVAL: complaint says what is allowed ("must be …"); -ENOMEM. */
 int setting_set(struct config *c, const struct setting *s, struct slice value,
                 struct buf *complaint) MUST_USE;
+/* The same into a field of the setting's kind, wherever that is. */
+int setting_set_field(void *field, const struct setting *s, struct slice value,
+                      struct buf *complaint) MUST_USE;
 /* Empties a repeatable setting. */
 void setting_clear(struct config *c, const struct setting *s);
 /* What a value may be, in a few words, for the help. */

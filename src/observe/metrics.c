@@ -37,6 +37,8 @@ struct metrics {
     atomic_int_fast64_t throttled[LANE_WAITS];
     struct http_series http[HTTP_SERIES_MAX];
     struct subscription_series *subscriptions; /* NULL: not asked for */
+    struct metric_source sources[METRIC_SOURCES_MAX];
+    size_t sources_n;
 };
 
 static const struct {
@@ -122,6 +124,13 @@ void metrics_free(struct metrics *m) {
 int metrics_keep_subscriptions(struct metrics *m, unsigned max) {
     CHECK(!m->subscriptions);
     return subscription_series_new(max, &m->subscriptions);
+}
+
+struct metric_source *metrics_keep_source(struct metrics *m, const char *name) {
+    CHECK(m->sources_n < METRIC_SOURCES_MAX && strlen(name) <= METRIC_SOURCE_NAME_MAX);
+    struct metric_source *s = &m->sources[m->sources_n++];
+    memcpy(s->name, name, strlen(name) + 1);
+    return s;
 }
 
 static void add(atomic_uint_fast64_t *to, uint64_t n) {
@@ -320,6 +329,7 @@ void metrics_render(struct metrics *m, struct buf *out) {
     for (int h = 0; h < METRIC_HISTOGRAMS; h++)
         render_histogram(m, (enum metric_histogram)h, out);
     render_http(m, out);
+    source_series_render(m->sources, m->sources_n, out);
     if (m->subscriptions)
         subscription_series_render(m->subscriptions, out);
 }

@@ -7,6 +7,7 @@
 #include "core/retry.h"
 #include "core/subscription.h"
 #include "core/tenant.h"
+#include "observe/source_series.h"
 
 struct metrics;
 
@@ -56,6 +57,9 @@ struct metrics *metrics_new(void); /* NULL when memory is out */
 void metrics_free(struct metrics *m);
 /* Series of each subscription too, for up to `max` of them; call it before anybody counts. -ENOMEM. */
 int metrics_keep_subscriptions(struct metrics *m, unsigned max) MUST_USE;
+
+/* The series of one more source, at most METRIC_SOURCES_MAX; call it before anybody renders. */
+struct metric_source *metrics_keep_source(struct metrics *m, const char *name);
 
 void metrics_count(struct metrics *m, enum metric_counter c, uint64_t n);
 void metrics_gauge_set(struct metrics *m, enum metric_gauge g, int64_t v);

@@ -332,7 +332,11 @@ static void test_files_that_are_refused(void **state) {
     } bad[] = {
         {"data = a\ndata = b\n", ":2: data: is set twice"},
         {"data = a\nnonsense\n", ":2: must be a line name = value"},
-        {"[server]\ndata = a\n", "no sections"},
+        {"[server]\ndata = a\n", "is in a section other than [source NAME]"},
+        {"[source a b]\nurl = x\n", "the section must be [source NAME]"},
+        {"[source shop]\nurl = x\nurl = x\n", ":3: url: is set twice"},
+        {"[source shop]\nurll = x\n", ":2: urll: unknown setting of a source: did you mean url?"},
+        {"[source shop]\nbatch = 0\n", ":2: batch: must be a number from 1 to 1000"},
         {"config = other\n", "names no other"},
         {"loops = 99\n", ":1: loops = 99: must be a number from 0 to 64"},
     };

@@ -1,0 +1,103 @@
+// A throw-away PostgreSQL on a socket in a temporary folder: const pg = await Postgres.start(); pg.url; await pg.remove().
+
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { Database } from './database.mjs';
+import { waitFor } from './wait.mjs';
+
+const ROOT = '/usr/lib/postgresql';
+const PROGRAMS = process.env.POSTGRES_BIN ??
+  (existsSync(ROOT) ? join(ROOT, readdirSync(ROOT).sort((a, b) => b - a)[0], 'bin') : '/usr/bin');
+
+/** Also one that nobody has asked after yet: it holds nothing any more. */
+function hasEnded(pid) {
+  try {
+    return / [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\)/, ''));
+  } catch {
+    return true;
+  }
+}
+
+export class Postgres extends Database {
+  /**
+   * settings: of postgresql.conf. Commits are durable, as a producer's are; wal_level is logical, so that changes can be read.
+   * Everybody on the socket is trusted; the user is "posthorn", a superuser, and the database "shop".
+   */
+  constructor({ settings = {} } = {}) {
+    super();
+    this.stopSignal = 'SIGINT'; // the fast shutdown
+    this.settings = {
+      listen_addresses: '', unix_socket_permissions: '0777', wal_level: 'logical', max_connections: 60, shared_buffers: '32MB',
+      max_wal_senders: 8, max_replication_slots: 8, autovacuum_naptime: 5, log_min_messages: 'warning', ...settings,
+    };
+  }
+
+  static async start(options) {
+    const server = new Postgres(options);
+    try {
+      await server.makeFolder('pg');
+      await server.execute(join(PROGRAMS, 'initdb'), ['-D', server.data, '-U', 'posthorn', '-A', 'trust', '-E', 'UTF8', '--no-locale', '-N']);
+      await server.start();
+      await server.execute('psql', [...server.client, '-d', 'postgres', '-qc', 'create database shop']);
+    } catch (error) {
+      await server.remove();
+      throw error;
+    }
+    return server;
+  }
+
+  get data() {
+    return join(this.folder, 'data');
+  }
+
+  /** For psql and pgbench. */
+  get client() {
+    return ['-h', this.folder, '-p', '5432', '-U', 'posthorn'];
+  }
+
+  /** Of the database "shop", for posthorn and for libpq. */
+  get url() {
+    return this.urlOf('shop');
+  }
+
+  urlOf(database) {
+    return `postgres://posthorn@/${database}?host=${encodeURIComponent(this.folder)}`;
+  }
+
+  /** For the pg package: new pg.Client(server.options). */
+  get options() {
+    return { host: this.folder, port: 5432, user: 'posthorn', database: 'shop' };
+  }
+
+  async start() {
+    const settings = Object.entries(this.settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
+    const args = ['-D', this.data, '-k', this.folder, '-p', '5432', ...settings];
+    await this.run(join(PROGRAMS, 'postgres'), args, () => this.execute('pg_isready', ['-q', ...this.client]).then(() => true, () => false));
+  }
+
+  /** kill -9 of the postmaster; the others of its processes notice and end before this returns. */
+  async kill() {
+    const postmaster = this.child?.pid;
+    const session = this.#processes(postmaster);
+    await this.end('SIGKILL');
+    for (const pid of session) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // it ended by itself
+      }
+    }
+    await waitFor(() => session.every(hasEnded), { what: 'the processes of the server to end' });
+  }
+
+  #processes(postmaster) {
+    const children = `/proc/${postmaster}/task/${postmaster}/children`;
+    return postmaster && existsSync(children) ? readFileSync(children, 'utf8').split(' ').filter(Boolean).map(Number) : [];
+  }
+
+  /** Runs SQL with psql and returns what it prints, unaligned and without headings. */
+  sql(text, database = 'shop') {
+    return this.execute('psql', [...this.client, '-d', database, '-v', 'ON_ERROR_STOP=1', '-qAtc', text]).then((out) => out.trim());
+  }
+}
