@@ -4,8 +4,9 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 
-import { run } from './lib/server.mjs';
+import { cleanEnvironment, run } from './lib/server.mjs';
 
+const env = cleanEnvironment();
 const has = (program) => spawnSync(program, ['--version']).status === 0;
 const scriptOf = async (shell) => {
   const { code, stdout } = await run(['completion', shell]);
@@ -31,26 +32,26 @@ test('bash completes', async () => {
   for (const { words, exactly } of CASES) {
     const typed = ['posthorn', ...words];
     const { stdout, stderr } = spawnSync('bash', ['-c',
-      `${script}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _posthorn; printf '%s\\n' "\${COMPREPLY[@]}"`, 'bash', ...typed], { encoding: 'utf8' });
+      `${script}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _posthorn; printf '%s\\n' "\${COMPREPLY[@]}"`, 'bash', ...typed], { encoding: 'utf8', env });
     assert.equal(stderr, '');
     assert.deepEqual(stdout.trim().split('\n').toSorted(), exactly.toSorted(), typed.join(' '));
   }
   // As bash splits events:w; what is completed takes the place of the w alone.
   const split = spawnSync('bash', ['-c', `${script}\nCOMP_WORDS=(posthorn key create --scope events : w); COMP_CWORD=6; _posthorn; echo "\${COMPREPLY[@]}"`],
-    { encoding: 'utf8' });
+    { encoding: 'utf8', env });
   assert.equal(split.stdout, 'write\n');
 });
 
 test('fish completes', { skip: !has('fish') && 'there is no fish' }, async () => {
   const script = await scriptOf('fish');
   for (const { words, exactly } of CASES) {
-    const { stdout } = spawnSync('fish', ['--no-config', '-c', `${script}\ncomplete -C '${['posthorn', ...words].join(' ')}'`], { encoding: 'utf8' });
+    const { stdout } = spawnSync('fish', ['--no-config', '-c', `${script}\ncomplete -C '${['posthorn', ...words].join(' ')}'`], { encoding: 'utf8', env });
     assert.deepEqual(stdout.trim().split('\n').map((line) => line.split('\t')[0]).toSorted(), exactly.toSorted(), words.join(' '));
   }
 });
 
 test('zsh reads its script', { skip: !has('zsh') && 'there is no zsh' }, async () => {
-  const { status, stderr } = spawnSync('zsh', ['-n'], { input: await scriptOf('zsh'), encoding: 'utf8' });
+  const { status, stderr } = spawnSync('zsh', ['-n'], { input: await scriptOf('zsh'), encoding: 'utf8', env });
   assert.deepEqual([status, stderr], [0, '']);
 });
 
@@ -67,7 +68,7 @@ test('man pages tell every verb and flag, without warnings', { skip: !has('man')
   for (const words of [[], ...commands.map((name) => [name])]) {
     const { stdout: page } = await run(['help', ...words, '--man']);
     const { status, stdout, stderr } = spawnSync('man', ['--warnings', '-E', 'UTF-8', '-l', '-'], {
-      input: page, encoding: 'utf8', env: { ...process.env, MANWIDTH: '200', LC_ALL: 'C.UTF-8' },
+      input: page, encoding: 'utf8', env: cleanEnvironment({ MANWIDTH: '200' }),
     });
     assert.deepEqual([status, stderr], [0, ''], words[0]);
     const text = stdout.replace(/.\u0008/g, '').replace(/\u001b\[[\d;]*m/g, '');

@@ -10,23 +10,22 @@ import { test } from 'node:test';
 import { Webhook } from 'standardwebhooks';
 
 import { Api } from './lib/api.mjs';
-import { BINARY, run, temporaryFolder } from './lib/server.mjs';
+import { BINARY, cleanEnvironment, run, temporaryFolder } from './lib/server.mjs';
 import { waitFor } from './lib/wait.mjs';
 
 const SECRET = `whsec_${Buffer.alloc(32, 9).toString('base64')}`;
 
 /** A command that runs until it is told to end. */
 async function start(t, args, env = {}) {
-  const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('POSTHORN_')));
-  const child = spawn(BINARY, args, { env: { ...environment, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(BINARY, args, { env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] });
   const running = { child, stdout: '', stderr: '', ended: new Promise((resolve) => child.once('close', resolve)) };
   for (const name of ['stdout', 'stderr']) child[name].setEncoding('utf8').on('data', (text) => (running[name] += text));
   t.after(async () => {
     child.kill('SIGKILL');
     await running.ended;
   });
-  running.said = (pattern) =>
-    waitFor(() => running.stdout.match(pattern), { what: () => `${pattern} in:\n${running.stdout}\n${running.stderr}` });
+  running.said = (pattern, name = 'stdout') =>
+    waitFor(() => running[name].match(pattern), { what: () => `${pattern} in:\n${running.stdout}\n${running.stderr}` });
   return running;
 }
 
@@ -139,10 +138,10 @@ test('dev shows an event on its way to a receiver, and keeps nothing', async (t)
   t.after(() => rm(folder, { recursive: true, force: true }));
   const dev = await start(t, ['dev', '--listen', '127.0.0.1:0'], { TMPDIR: folder, POSTHORN_ADMIN_KEY: 'dev-admin-key' });
   await dev.said(/demo\.hello {2}verified\n/);
-  const [, data] = dev.stderr.match(/ready .*data=(\S+)/);
+  const [, data] = await dev.said(/ready .*data=(\S+)/, 'stderr');
   assert.ok(data.startsWith(folder) && existsSync(data));
 
-  const [url] = dev.stderr.match(/http:\/\/[\d.:]+/);
+  const [url] = await dev.said(/http:\/\/[\d.:]+/, 'stderr');
   const api = new Api({ url, adminKey: 'dev-admin-key' });
   await api.expect(202, 'POST', '/v1/tenants/demo/events', { body: { type: 'invoice.paid', data: {} } });
   await dev.said(/invoice\.paid {2}verified\n/);

@@ -26,12 +26,12 @@ const LOG_LIMIT = 256 * 1024;
 const children = new Set();
 process.on('exit', () => children.forEach((child) => child.kill('SIGKILL')));
 
-/** The tests' environment without settings of the developer's own server. */
+const NEEDED = /^(PATH|HOME|TMPDIR|LD_\w+|[A-Z]+SAN_OPTIONS)$/;
+
+/** What programs need of the tests' environment. A shell's own settings, locale, colours or proxies change nothing: they are on one machine and not on another. */
 export function cleanEnvironment(extra) {
-  const environment = Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !name.startsWith('POSTHORN_') && name !== 'NODE_TEST_CONTEXT'),
-  );
-  return { ...environment, ...extra };
+  const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => NEEDED.test(name)));
+  return { ...environment, LC_ALL: 'C.UTF-8', ...extra };
 }
 
 export async function temporaryFolder() {
