@@ -4,11 +4,11 @@ import assert from 'node:assert/strict';
 
 import { subscribeMany } from './lib/subscribe.mjs';
 import { suite } from './lib/suite.mjs';
-import { waitFor } from './lib/wait.mjs';
+import { LONG_LIMIT_MS, waitFor } from './lib/wait.mjs';
 
 const WIDE = 20_000;
 const BLASTS = 15;
-const DONE = { limit: 60_000 };
+const DONE = { limit: LONG_LIMIT_MS };
 
 async function metric(api, name) {
   const { text } = await api.request('GET', '/metrics', { key: null });

@@ -11,10 +11,12 @@ import { startNameServer } from './lib/dns.mjs';
 import { closedPort, startReceiver } from './lib/receiver.mjs';
 import { LOOPBACK_FLAGS, Server } from './lib/server.mjs';
 import { assertProblem } from './lib/shape.mjs';
+import { TEST_LIMIT_MS } from './lib/suite.mjs';
 import { waitFor } from './lib/wait.mjs';
 
 const TRIES = Number(process.env.REBIND_TRIES ?? 10_000);
 const AT_ONCE = 32; // registrations
+const REBIND_LIMIT_MS = 400_000;
 const PUBLIC = '93.184.216.34';
 
 /** What a name turns to after it was registered with a public address; each must be refused. */
@@ -51,7 +53,7 @@ async function startTraps(hosts) {
 }
 
 /** A test with a server of these flags, and with the traps and a name server. */
-function guardTest(name, { hosts = ['127.0.0.1', '127.8.9.10', '::1'], flags, zone, environment = () => ({}), limit = 60_000 }, body) {
+function guardTest(name, { hosts = ['127.0.0.1', '127.8.9.10', '::1'], flags, zone, environment = () => ({}), limit = TEST_LIMIT_MS }, body) {
   it(name, { timeout: limit }, async () => {
     const traps = await startTraps(hosts);
     const names = await startNameServer(zone);
@@ -88,7 +90,7 @@ guardTest(
   {
     flags: ['--max-in-flight', '100'],
     zone: (name) => (rebound ? REBOUND[Number(name.match(/^r(\d+)\./)[1]) % REBOUND.length] : [PUBLIC]),
-    limit: 300_000,
+    limit: REBIND_LIMIT_MS + TEST_LIMIT_MS,
   },
   async ({ api, names, traps }) => {
     const tenant = await api.createTenant();
@@ -100,7 +102,7 @@ guardTest(
     rebound = true;
     const event = await tenant.publish();
     const wanted = () => metric(api, 'posthorn_dlq_size');
-    await waitFor(async () => (await wanted()) === TRIES, { limit: 200_000, every: 200, what: async () => `${TRIES} refused deliveries` });
+    await waitFor(async () => (await wanted()) === TRIES, { limit: REBIND_LIMIT_MS, every: 200, what: async () => `${TRIES} refused deliveries` });
 
     const deliveries = await tenant.deliveries({ event_id: event.id });
     assert.equal(deliveries.length, TRIES);
@@ -198,7 +200,7 @@ guardTest(
   },
 );
 
-it('the server’s own listener is refused, however it is spelled or named', { timeout: 60_000 }, async () => {
+it('the server’s own listener is refused, however it is spelled or named', { timeout: TEST_LIMIT_MS }, async () => {
   const own = { 'own.example': ['127.0.0.1'], 'own6.example': ['::ffff:127.0.0.1'], 'any.example': ['0.0.0.0'] };
   const names = await startNameServer((name) => own[name] ?? null);
   const server = await Server.start({ flags: [...LOOPBACK_FLAGS, '--allow-address', '0.0.0.0/8', '--name-servers', names.address] });
@@ -219,7 +221,7 @@ it('the server’s own listener is refused, however it is spelled or named', { t
   }
 });
 
-it('a name with more addresses than are judged is refused, the last of them may be private', { timeout: 60_000 }, async () => {
+it('a name with more addresses than are judged is refused, the last of them may be private', { timeout: TEST_LIMIT_MS }, async () => {
   const publicOnes = Array.from({ length: 32 }, (_, i) => `93.184.216.${i + 1}`);
   const zones = { 'many.test': publicOnes, 'more.test': [...publicOnes, '::1'] };
   const names = await startNameServer((name) => zones[name] ?? null);
@@ -242,7 +244,7 @@ it('a name with more addresses than are judged is refused, the last of them may 
   }
 });
 
-it('without its flags nothing but https to public addresses on 443 and 80 is let in', { timeout: 60_000 }, async () => {
+it('without its flags nothing but https to public addresses on 443 and 80 is let in', { timeout: TEST_LIMIT_MS }, async () => {
   const server = await Server.start({ flags: [] });
   try {
     const api = new Api(server);

@@ -46,7 +46,7 @@ lifecycleTest('SIGTERM does not wait for a black hole longer than its timeout', 
   const server = await start();
   const tenant = await new Api(server).createTenant();
   const shop = await receiver([hang(), 204]);
-  await tenant.subscribe(shop.url(), { policy: { timeout_ms: 1000, retry: { schedule_seconds: [0], jitter: 0 } } });
+  await tenant.subscribe(shop.url(), { policy: { timeout_ms: 2000, retry: { schedule_seconds: [0], jitter: 0 } } });
   const event = await tenant.publish();
   await shop.received();
   assert.deepEqual(await server.stop(), STOPPED);
@@ -107,7 +107,7 @@ lifecycleTest('retries that came due while it was down are made after the start'
   const server = await start();
   const tenant = await new Api(server).createTenant();
   const shop = await receiver([500, 204]);
-  await tenant.subscribe(shop.url(), { policy: { retry: { schedule_seconds: [1], jitter: 0 } } });
+  await tenant.subscribe(shop.url(), { policy: { retry: { schedule_seconds: [3], jitter: 0 } } });
   const event = await tenant.publish();
   const { next_attempt_at } = await tenant.waitDelivery(event, 'RETRY');
   await server.stop();
@@ -120,7 +120,7 @@ lifecycleTest('a receiver that may no longer be sent to: blocked_address', async
   const server = await start();
   const tenant = await new Api(server).createTenant();
   const shop = await receiver([500, 204]);
-  await tenant.subscribe(shop.url(), { policy: { retry: { schedule_seconds: [3, 3], jitter: 0 } } });
+  await tenant.subscribe(shop.url(), { policy: { retry: { schedule_seconds: [5, 5], jitter: 0 } } });
   const event = await tenant.publish();
   await tenant.waitDelivery(event, 'RETRY');
   await server.stop();

@@ -119,7 +119,7 @@ suite('publish', ({ test }) => {
   test('deliver_at: not before its time', async ({ tenant, receiver }) => {
     const shop = await receiver();
     await tenant.subscribe(shop.url());
-    const at = new Date(Date.now() + 1500);
+    const at = new Date(Date.now() + 3000);
     const event = await tenant.publish('a.b', 'later', { deliver_at: at.toISOString() });
     assert.equal((await tenant.event(event.id)).deliver_at, at.toISOString());
     const waiting = await tenant.waitDelivery(event, 'PENDING');

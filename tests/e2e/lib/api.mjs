@@ -6,7 +6,7 @@ import https from 'node:https';
 
 import { waitFor } from './wait.mjs';
 
-const REQUEST_LIMIT_MS = 30_000;
+const REQUEST_LIMIT_MS = 60_000;
 const TERMINAL = ['DELIVERED', 'DLQ'];
 let tenants = 0;
 

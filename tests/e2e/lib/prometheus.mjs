@@ -34,7 +34,7 @@ export async function scrape(server) {
   return { text, type: response.headers.get('content-type'), samples: samplesOf(text) };
 }
 
-const READY_LIMIT_MS = 30_000;
+const READY_LIMIT_MS = 60_000;
 
 /**
  * Debian's Prometheus on a port of its own and a folder that is removed, scraping `target` (host:port) as the job

@@ -18,9 +18,9 @@ export const BINARY =
 /** What lets tests send to receivers on loopback. */
 export const LOOPBACK_FLAGS = ['--allow-http', '--allow-address', '127.0.0.0/8', '--allow-port', '1-65535'];
 
-const READY_LIMIT_MS = 15_000;
-const EXIT_LIMIT_MS = 30_000;
-const CHECK_LIMIT_MS = 120_000;
+const READY_LIMIT_MS = 60_000;
+const EXIT_LIMIT_MS = 60_000;
+const CHECK_LIMIT_MS = 240_000;
 const LOG_LIMIT = 256 * 1024;
 
 const children = new Set();

@@ -2,7 +2,10 @@
 
 import { inspect } from 'node:util';
 
-export const LIMIT_MS = 15_000;
+/** Far more than anything takes: a machine may be slow, or busy with other things. */
+export const LIMIT_MS = 60_000;
+/** For thousands of deliveries. */
+export const LONG_LIMIT_MS = 180_000;
 
 /**
  * Calls `condition` until it returns something truthy, and returns that. When the limit passes, fails
