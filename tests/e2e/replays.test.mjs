@@ -7,9 +7,9 @@ import { Api } from './lib/api.mjs';
 import { when } from './lib/receiver.mjs';
 import { assertFields, assertId, assertProblem, assertTime, states } from './lib/shape.mjs';
 import { lifecycleTest, suite } from './lib/suite.mjs';
-import { gate, waitFor } from './lib/wait.mjs';
+import { gate, LONG_LIMIT_MS, waitFor } from './lib/wait.mjs';
 
-const LOSING = { timeout_ms: 5000, max_attempts: 1 };
+const LOSING = { timeout_ms: 30_000, max_attempts: 1 };
 
 /** A batch of events, so that the tests do not take long. */
 async function publishMany(tenant, n, event = (i) => ({ type: 'order.made', data: { n: i } })) {
@@ -199,17 +199,15 @@ suite('bulk replays', ({ test }) => {
   test('replays run in their own share: a live event does not wait for the backlog', async ({ tenant, receiver }) => {
     const shop = await receiver();
     const { subscription } = await lose(tenant, shop, 60, { policy: { ...LOSING, max_in_flight: 4 } });
-    const live = gate();
-    shop.script = (request) => (request.json.type === 'live' ? 204 : { status: 204, delay_ms: 60 });
+    const held = gate();
+    shop.script = (request) => (request.json.type === 'live' ? 204 : when(held.opened)());
     const { id } = await replay(tenant, { subscription_id: subscription.id });
-    await shop.received(6);
-    await tenant.publish('live');
-    await waitFor(() => shop.requests.some((r) => r.json.type === 'live'));
-    const at = shop.requests.findIndex((r) => r.json.type === 'live');
-    assert.ok(at < 30, `the live event came as number ${at}`);
-    assert.ok(Math.max(...shop.requests.map((r) => r.concurrency)) <= 3, 'two replays and one live event at a time');
+    await shop.received(2);
+    await tenant.waitDelivery(await tenant.publish('live'));
+    assert.equal(shop.requests.length, 3, 'two replays, held, and the live event');
+    held.open();
     assert.equal((await ended(tenant, id)).done, 60);
-    live.open();
+    assert.ok(Math.max(...shop.requests.map((r) => r.concurrency)) <= 3, 'two replays and one live event at a time');
   });
 
   test('a paused subscription holds up no other', async ({ tenant, receiver }) => {
@@ -292,7 +290,7 @@ suite('bulk replays', ({ test }) => {
 });
 
 suite('replays by themselves', ({ test }) => {
-  const policy = { timeout_ms: 5000, max_attempts: 1, replay_on_recovery: true };
+  const policy = { timeout_ms: 30_000, max_attempts: 1, replay_on_recovery: true };
 
   test('the endpoint recovers: what it lost meanwhile comes, once', async ({ tenant, receiver }) => {
     const shop = await receiver([500]);
@@ -304,9 +302,10 @@ suite('replays by themselves', ({ test }) => {
       const { breaker, in_flight, dlq, pending } = await tenant.get(`/subscriptions/${subscription.id}/stats`);
       return breaker === 'open' && in_flight === 0 && dlq + pending === 20 && dlq >= 10;
     });
-    const lost = (await tenant.deliveries({ state: 'dlq' })).map(({ id }) => id);
+    // A probe may have come since that was asked: what was refused until now is what was lost.
+    const lost = shop.requests.map(({ id }) => id);
     shop.script = [204];
-    await waitFor(async () => (await tenant.deliveries({ state: 'delivered' })).length === 20, { limit: 30_000 });
+    await waitFor(async () => (await tenant.deliveries({ state: 'delivered' })).length === 20);
     const [recovery, ...others] = await tenant.all('/replays');
     assert.deepEqual(others, []);
     assert.equal(recovery.requested_by, 'system');
@@ -361,7 +360,7 @@ describe('a replay and a kill', () => {
     const before = shop.requests.length;
     assert.ok(before < n, 'killed in the middle');
     await server.start();
-    await waitFor(async () => (await tenant.get(`/replays/${id}`)).state === 'done', { limit: 40_000 });
+    await waitFor(async () => (await tenant.get(`/replays/${id}`)).state === 'done', { limit: LONG_LIMIT_MS });
     const { done, failed } = await tenant.get(`/replays/${id}`);
     // An attempt that the kill cut off counts: with a policy of one it is in the queue again.
     assert.equal(done + failed, n);
