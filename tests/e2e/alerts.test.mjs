@@ -85,12 +85,12 @@ async function stallStore(server) {
   };
 }
 
-/** Publishes again and again, more at a time than the queue holds, until it is told to stop. */
-function flood(tenant, at_a_time) {
+/** Publishes again and again, so many at a time, until it is told to stop. */
+function flood(tenant, type, at_a_time) {
   let going = true;
   const one = async () => {
     while (going) {
-      const { status } = await tenant.request('POST', '/events', { body: { type: 'flood.of.events', data: {} } });
+      const { status } = await tenant.request('POST', '/events', { body: { type, data: {} } });
       assert.ok([202, 503].includes(status), `publishing answered ${status}`);
       if (status === 503) await new Promise((resolve) => setTimeout(resolve, 100));
     }
@@ -110,13 +110,15 @@ lifecycleTest('Prometheus fires the alerts of a dead subscriber, a dead-letter s
   const fires = (...names) => waitFor(async () => {
     const now = await prometheus.firing();
     return names.every((name) => now.includes(name));
-  }, { every: 200, what: () => `${names} to fire` });
+  }, { every: 200, what: `${names} to fire` });
   try {
     const good = await receiver([204]);
     await tenant.subscribe(good.url(), { event_types: ['good'] });
     for (let i = 0; i < 5; i++) await tenant.publish('good');
     await waitFor(async () => (await prometheus.query('posthorn_deliveries_total{outcome="delivered"} == 5')).length, { what: 'good deliveries to be seen' });
-    assert.deepEqual(await prometheus.firing(), [], 'a healthy server raises nothing');
+    // A machine that is slow, or was for a moment, may be told of as such.
+    const untrue = ['PosthornDown', 'PosthornPublishQueueFull', 'PosthornPublishRefused', 'PosthornDeadSubscriber', 'PosthornDlqSpike'];
+    await waitFor(async () => !(await prometheus.firing()).some((name) => untrue.includes(name)), { what: 'a healthy server to raise nothing' });
 
     await tenant.subscribe(`http://127.0.0.1:${await closedPort()}/`, { event_types: ['to.dead'] });
     for (let i = 0; i < 12; i++) await tenant.publish('to.dead');
@@ -124,14 +126,12 @@ lifecycleTest('Prometheus fires the alerts of a dead subscriber, a dead-letter s
 
     const refusing = await receiver([404]);
     await tenant.subscribe(refusing.url(), { event_types: ['to.refusing'] });
-    for (let i = 0; i < 60; i++) await tenant.publish('to.refusing');
-    await fires('PosthornDlqSpike');
+    const stopRefused = flood(tenant, 'to.refusing', 2);
+    await fires('PosthornDlqSpike').finally(stopRefused);
 
     const release = await stallStore(server);
-    const stopFlood = flood(tenant, 200);
-    await fires('PosthornPublishQueueFull', 'PosthornPublishRefused');
-    await release();
-    await stopFlood();
+    const stopFlood = flood(tenant, 'to.nobody', 200); // more than the queue holds
+    await fires('PosthornPublishQueueFull', 'PosthornPublishRefused').finally(release).finally(stopFlood);
 
     await server.stop();
     await fires('PosthornDown');

@@ -35,6 +35,7 @@ export async function scrape(server) {
 }
 
 const READY_LIMIT_MS = 60_000;
+const PORTS_TRIED = 5;
 
 /**
  * Debian's Prometheus on a port of its own and a folder that is removed, scraping `target` (host:port) as the job
@@ -56,23 +57,32 @@ export class Prometheus {
     this.folder = await temporaryFolder();
     await writeFile(join(this.folder, 'rules.yml'), rules);
     await writeFile(join(this.folder, 'prometheus.yml'), [
-      'global: {scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 250ms}',
+      'global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}',
       'rule_files: [rules.yml]',
       'scrape_configs:',
       `  - {job_name: posthorn, static_configs: [{targets: ['${target}']}]}`,
     ].join('\n'));
-    this.url = `http://127.0.0.1:${await closedPort()}`;
+    // The port is free only for the moment: another program may be faster.
+    for (let tries = 1; !(await this.#listen(`127.0.0.1:${await closedPort()}`)); tries++) {
+      if (tries === PORTS_TRIED || !/address already in use/.test(this.log)) throw new Error(`Prometheus ended: ${this.log}`);
+    }
+  }
+
+  /** Waits until it is ready; false when it ended instead. */
+  async #listen(address) {
+    this.url = `http://${address}`;
     this.child = spawn('prometheus', [
       `--config.file=${join(this.folder, 'prometheus.yml')}`, `--storage.tsdb.path=${join(this.folder, 'data')}`,
-      `--web.listen-address=${this.url.slice('http://'.length)}`, '--log.level=warn',
+      `--web.listen-address=${address}`, '--log.level=warn',
     ], { stdio: ['ignore', 'ignore', 'pipe'] });
     this.exited = once(this.child, 'close');
     this.log = '';
     this.child.stderr.setEncoding('utf8').on('data', (text) => (this.log += text));
-    await waitFor(async () => {
-      if (this.child.exitCode !== null) throw new Error(`Prometheus ended: ${this.log}`);
-      return (await fetch(`${this.url}/-/ready`).catch(() => null))?.ok;
-    }, { limit: READY_LIMIT_MS, what: () => `Prometheus to be ready: ${this.log}` });
+    const ended = () => this.child.exitCode !== null;
+    const ready = async () => ended() || (await fetch(`${this.url}/-/ready`).catch(() => null))?.ok;
+    await waitFor(ready, { limit: READY_LIMIT_MS, what: () => `Prometheus to be ready: ${this.log}` });
+    if (ended()) await this.exited;
+    return !ended();
   }
 
   /** The vector that a query gives now; an error when the query is none. */
