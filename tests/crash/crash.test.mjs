@@ -65,7 +65,7 @@ test(`${ROUNDS} times kill -9 under load (SEED=${SEED})`, { timeout: 60_000 + DR
     t.diagnostic(`${requests} requests received for ${distinct} deliveries: 0 lost, ${requests - distinct} repeated after an error or a crash`);
     t.diagnostic(`duplicates: ${inbox.duplicates} of ${distinct} (${((100 * inbox.duplicates) / distinct).toFixed(3)} %)`);
   } catch (error) {
-    console.error(`SEED=${SEED}\n---- the server said ----\n${server.log.slice(-20_000)}\n---- end ----`);
+    console.error(`SEED=${SEED}\n---- the server said ----\n${server.saidSince(0)}\n---- end ----`);
     throw error;
   } finally {
     await server.remove();

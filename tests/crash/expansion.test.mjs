@@ -57,7 +57,7 @@ test(`${ROUNDS} times kill -9 while one event fans out to ${SUBSCRIPTIONS} (SEED
       `${counts.again} more during the start; an expansion takes about ${pace.whole_ms} ms`);
     t.diagnostic(`${ROUNDS + counts.late} expansions of ${SUBSCRIPTIONS} counted: none missing, none twice`);
   } catch (error) {
-    console.error(`SEED=${SEED}\n---- the server said ----\n${server.log.slice(-20_000)}\n---- end ----`);
+    console.error(`SEED=${SEED}\n---- the server said ----\n${server.saidSince(0)}\n---- end ----`);
     throw error;
   } finally {
     await server.remove();

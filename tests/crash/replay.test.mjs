@@ -61,7 +61,7 @@ test(`a bulk replay of ${REPLAYED} and ${KILLS} times kill -9`, { timeout: 3 * L
     assert.ok(repeated <= KILLS * IN_FLIGHT, `${repeated} came twice: no more than were in flight at a kill`);
     t.diagnostic(`${REPLAYED} replayed in ${seconds.toFixed(1)} s with ${KILLS} kills: 0 lost, ${repeated} repeated under the same id`);
   } catch (error) {
-    console.error(`---- the server said ----\n${server.log.slice(-20_000)}\n---- end ----`);
+    console.error(`---- the server said ----\n${server.saidSince(0)}\n---- end ----`);
     throw error;
   } finally {
     await server.remove();

@@ -6,13 +6,12 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import http from 'node:http';
 import { join } from 'node:path';
-import { it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 import { Prometheus, promtool, scrape } from './lib/prometheus.mjs';
 import { closedPort } from './lib/receiver.mjs';
 import { LOOPBACK_FLAGS } from './lib/server.mjs';
-import { lifecycleTest, suite } from './lib/suite.mjs';
+import { lifecycleTest, suite, test } from './lib/suite.mjs';
 import { Api } from './lib/api.mjs';
 import { waitFor } from './lib/wait.mjs';
 
@@ -32,7 +31,7 @@ function queriesOf(dashboard) {
     expr.replaceAll('$__rate_interval', '10s').replaceAll('$job', 'posthorn').replaceAll('$instance', '.*'));
 }
 
-it('promtool finds no fault with the rules, and their own tests pass', async () => {
+test('promtool finds no fault with the rules, and their own tests pass', async () => {
   for (const args of [['check', 'rules', RULES], ['test', 'rules', here('prometheus/alerts.test.yml')]]) {
     const { code, output } = await promtool(args);
     assert.equal(code, 0, output);

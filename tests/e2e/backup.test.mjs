@@ -6,13 +6,13 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { copyFile, mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { describe, it } from 'node:test';
+import { describe } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 import { Api, Tenant } from './lib/api.mjs';
 import { BINARY, cleanEnvironment, run, temporaryFolder } from './lib/server.mjs';
-import { lifecycleTest } from './lib/suite.mjs';
+import { lifecycleTest, test } from './lib/suite.mjs';
 import { LONG_LIMIT_MS, waitFor } from './lib/wait.mjs';
 
 const COMMAND_LIMIT_MS = 120_000;
@@ -308,7 +308,7 @@ describe('check', { concurrency: false }, () => {
     }),
   );
 
-  it('wrong usage ends with status 2', async () => {
+  test('wrong usage ends with status 2', async () => {
     for (const [args, pattern] of [
       [['backup'], /FILE is missing/],
       [['restore'], /FILE is missing/],

@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { test } from 'node:test';
 
 import { cleanEnvironment, run } from './lib/server.mjs';
+import { test } from './lib/suite.mjs';
 
 const env = cleanEnvironment();
 const has = (program) => spawnSync(program, ['--version']).status === 0;

@@ -3,12 +3,12 @@
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import { rm } from 'node:fs/promises';
-import { after, before, test } from 'node:test';
+import { after, before } from 'node:test';
 
 import { cliOf, startCli } from './lib/cli.mjs';
 import { makeCertificate } from './lib/certificate.mjs';
 import { LOOPBACK_FLAGS, run, temporaryFolder } from './lib/server.mjs';
-import { lifecycleTest } from './lib/suite.mjs';
+import { lifecycleTest, test } from './lib/suite.mjs';
 
 let folder;
 before(async () => (folder = await temporaryFolder()));

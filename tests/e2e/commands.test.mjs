@@ -5,12 +5,12 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { writeFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { test } from 'node:test';
 
 import { Webhook } from 'standardwebhooks';
 
 import { Api } from './lib/api.mjs';
 import { BINARY, cleanEnvironment, run, temporaryFolder } from './lib/server.mjs';
+import { test } from './lib/suite.mjs';
 import { waitFor } from './lib/wait.mjs';
 
 const SECRET = `whsec_${Buffer.alloc(32, 9).toString('base64')}`;

@@ -4,14 +4,13 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net from 'node:net';
-import { it } from 'node:test';
 
 import { Api } from './lib/api.mjs';
 import { startNameServer } from './lib/dns.mjs';
 import { closedPort, startReceiver } from './lib/receiver.mjs';
 import { LOOPBACK_FLAGS, Server } from './lib/server.mjs';
 import { assertProblem } from './lib/shape.mjs';
-import { TEST_LIMIT_MS } from './lib/suite.mjs';
+import { test, TEST_LIMIT_MS } from './lib/suite.mjs';
 import { waitFor } from './lib/wait.mjs';
 
 const TRIES = Number(process.env.REBIND_TRIES ?? 10_000);
@@ -54,7 +53,7 @@ async function startTraps(hosts) {
 
 /** A test with a server of these flags, and with the traps and a name server. */
 function guardTest(name, { hosts = ['127.0.0.1', '127.8.9.10', '::1'], flags, zone, environment = () => ({}), limit = TEST_LIMIT_MS }, body) {
-  it(name, { timeout: limit }, async () => {
+  test(name, { timeout: limit }, async () => {
     const traps = await startTraps(hosts);
     const names = await startNameServer(zone);
     const server = new Server({
@@ -64,7 +63,7 @@ function guardTest(name, { hosts = ['127.0.0.1', '127.8.9.10', '::1'], flags, zo
       await server.start();
       await body({ api: new Api(server), names, traps, server });
     } catch (error) {
-      console.error(`---- the server said ----\n${server.log}\n---- end ----`);
+      console.error(`---- the server said ----\n${server.saidSince(0)}\n---- end ----`);
       throw error;
     } finally {
       await server.remove();
@@ -200,7 +199,7 @@ guardTest(
   },
 );
 
-it('the server’s own listener is refused, however it is spelled or named', { timeout: TEST_LIMIT_MS }, async () => {
+test('the server’s own listener is refused, however it is spelled or named', async () => {
   const own = { 'own.example': ['127.0.0.1'], 'own6.example': ['::ffff:127.0.0.1'], 'any.example': ['0.0.0.0'] };
   const names = await startNameServer((name) => own[name] ?? null);
   const server = await Server.start({ flags: [...LOOPBACK_FLAGS, '--allow-address', '0.0.0.0/8', '--name-servers', names.address] });
@@ -221,7 +220,7 @@ it('the server’s own listener is refused, however it is spelled or named', { t
   }
 });
 
-it('a name with more addresses than are judged is refused, the last of them may be private', { timeout: TEST_LIMIT_MS }, async () => {
+test('a name with more addresses than are judged is refused, the last of them may be private', async () => {
   const publicOnes = Array.from({ length: 32 }, (_, i) => `93.184.216.${i + 1}`);
   const zones = { 'many.test': publicOnes, 'more.test': [...publicOnes, '::1'] };
   const names = await startNameServer((name) => zones[name] ?? null);
@@ -244,7 +243,7 @@ it('a name with more addresses than are judged is refused, the last of them may 
   }
 });
 
-it('without its flags nothing but https to public addresses on 443 and 80 is let in', { timeout: TEST_LIMIT_MS }, async () => {
+test('without its flags nothing but https to public addresses on 443 and 80 is let in', async () => {
   const server = await Server.start({ flags: [] });
   try {
     const api = new Api(server);

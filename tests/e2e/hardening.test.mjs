@@ -4,12 +4,12 @@ import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
 import { chmod, mkdir, rename, rm, stat, symlink, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, it } from 'node:test';
+import { describe } from 'node:test';
 
 import { Api } from './lib/api.mjs';
 import { makeCertificate } from './lib/certificate.mjs';
 import { LOOPBACK_FLAGS, Server, temporaryFolder } from './lib/server.mjs';
-import { lifecycleTest } from './lib/suite.mjs';
+import { lifecycleTest, test } from './lib/suite.mjs';
 import { waitFor } from './lib/wait.mjs';
 
 const isRoot = process.getuid() === 0;
@@ -83,7 +83,7 @@ describe('hardening', () => {
     });
   });
 
-  it('started as root it becomes the user it is told', { skip: !isRoot }, async () => {
+  test('started as root it becomes the user it is told', { skip: !isRoot }, async () => {
     await inFolder(async (folder) => {
       const data = join(folder, 'data');
       const server = new Server({ data, flags: [...LOOPBACK_FLAGS, '--user', 'nobody'] });
@@ -105,7 +105,7 @@ describe('hardening', () => {
     });
   });
 
-  it('a user that does not fit is refused', { skip: !isRoot }, async () => {
+  test('a user that does not fit is refused', { skip: !isRoot }, async () => {
     await inFolder(async (folder) => {
       for (const [user, expected] of [
         ['root', /no such user without privileges/],

@@ -3,12 +3,11 @@
 import assert from 'node:assert/strict';
 import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { test } from 'node:test';
 
 import { Api } from './lib/api.mjs';
 import { hang, when } from './lib/receiver.mjs';
 import { LOOPBACK_FLAGS, run, temporaryFolder } from './lib/server.mjs';
-import { lifecycleTest } from './lib/suite.mjs';
+import { lifecycleTest, test } from './lib/suite.mjs';
 import { gate, waitFor } from './lib/wait.mjs';
 
 const STOPPED = { code: 0, signal: null };

@@ -1,14 +1,13 @@
 // Spans of publishing, fan-out and attempts, sent to a collector; never in the way of a delivery.
 
 import assert from 'node:assert/strict';
-import { it } from 'node:test';
 
 import { Api } from './lib/api.mjs';
 import { startCollector } from './lib/collector.mjs';
 import { scrape } from './lib/prometheus.mjs';
 import { LOOPBACK_FLAGS, run } from './lib/server.mjs';
 import { subscribeMany } from './lib/subscribe.mjs';
-import { lifecycleTest } from './lib/suite.mjs';
+import { lifecycleTest, test } from './lib/suite.mjs';
 import { LONG_LIMIT_MS, waitFor } from './lib/wait.mjs';
 
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736';
@@ -126,7 +125,7 @@ collectorTest('what a stop finds in the queue is still sent', async ({ collector
   assert.deepEqual(collector.spans.map(({ name }) => name).sort(), ['attempt', 'fanout', 'publish']);
 });
 
-it('settings that make no sense are refused', async () => {
+test('settings that make no sense are refused', async () => {
   for (const flags of [['--otlp-url', 'ftp://127.0.0.1'], ['--otlp-url', 'http://user:key@127.0.0.1:4318'], ['--otlp-header', 'A: b'], ['--otlp-url', 'http://127.0.0.1:4318', '--otlp-header', 'no colon']]) {
     const { code, stderr } = await run(['serve', ...flags]);
     assert.equal(code, 2, stderr);

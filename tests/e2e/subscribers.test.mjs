@@ -8,7 +8,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import { dirname, join } from 'node:path';
-import { describe, it, after, before } from 'node:test';
+import { after, before, describe } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
@@ -17,6 +17,7 @@ import { Webhook } from 'standardwebhooks';
 import { Api } from './lib/api.mjs';
 import { closedPort, startReceiver } from './lib/receiver.mjs';
 import { cleanEnvironment, Server, temporaryFolder } from './lib/server.mjs';
+import { test } from './lib/suite.mjs';
 import { waitFor } from './lib/wait.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -43,8 +44,10 @@ function which(name) {
 class Process {
   constructor(command, args, environment) {
     this.handled = '';
-    this.child = spawn(command, args, { env: cleanEnvironment(environment), stdio: ['ignore', 'pipe', 'inherit'] });
+    this.errors = '';
+    this.child = spawn(command, args, { env: cleanEnvironment(environment), stdio: ['ignore', 'pipe', 'pipe'] });
     this.child.stdout.setEncoding('utf8').on('data', (text) => (this.handled += text));
+    this.child.stderr.setEncoding('utf8').on('data', (text) => (this.errors += text));
     this.url = `http://127.0.0.1:${environment.PORT}/hook`;
   }
 
@@ -163,7 +166,7 @@ describe('the programs of docs/subscribers.md', { concurrency: false }, () => {
   });
 
   for (const [language, { there, make }] of Object.entries(LANGUAGES)) {
-    it(`${language}: takes what is genuine, once, and refuses the rest`, { skip: !there && `no ${language} here`, timeout: COMPILE_LIMIT_MS * 2 }, async () => {
+    test(`${language}: takes what is genuine, once, and refuses the rest`, { skip: !there && `no ${language} here`, timeout: COMPILE_LIMIT_MS * 2 }, async () => {
       const folder = await temporaryFolder();
       const tenant = await api.createTenant();
       const secret = `whsec_${Buffer.from(tenant.id.padEnd(32, 'x')).toString('base64')}`;
@@ -202,6 +205,9 @@ describe('the programs of docs/subscribers.md', { concurrency: false }, () => {
         assert.equal(times('evt_x') + times('dlv_forged'), 0, subscriber.handled);
         assert.equal(await post(url, secret), 204);
         await waitFor(() => times('evt_x') + times('dlv_forged') === 1, { what: () => `one more to be handled: ${subscriber.handled}` });
+      } catch (error) {
+        console.error(`---- the program said ----\n${subscriber.errors ?? ''}\n---- end ----`);
+        throw error;
       } finally {
         await subscriber.close();
         await rm(folder, { recursive: true, force: true });

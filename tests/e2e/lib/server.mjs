@@ -22,6 +22,7 @@ const READY_LIMIT_MS = 60_000;
 const EXIT_LIMIT_MS = 60_000;
 const CHECK_LIMIT_MS = 240_000;
 const LOG_LIMIT = 256 * 1024;
+const SHOWN_LIMIT = 20_000; // of a test that failed
 
 const children = new Set();
 process.on('exit', () => children.forEach((child) => child.kill('SIGKILL')));
@@ -69,6 +70,7 @@ export class Server {
     this.url = null;
     this.child = null;
     this.log = '';
+    this.logged = 0;
   }
 
   static async start(options) {
@@ -114,6 +116,13 @@ export class Server {
   #record(name, text) {
     this[name] = (this[name] + text).slice(-LOG_LIMIT);
     this.log = (this.log + text).slice(-LOG_LIMIT);
+    this.logged += text.length;
+  }
+
+  /** What it said since `logged` was so much: the end of it, when it was a lot. */
+  saidSince(logged) {
+    const length = Math.min(this.logged - logged, SHOWN_LIMIT);
+    return length > 0 ? this.log.slice(-length) : '';
   }
 
   async start() {

@@ -1,6 +1,6 @@
 // One server for a file of tests, one tenant and any number of receivers for each test.
 
-import { after, describe, it } from 'node:test';
+import { after, describe, it, test as unlimited } from 'node:test';
 
 import { Api } from './api.mjs';
 import { OpenApi } from './openapi.mjs';
@@ -23,10 +23,10 @@ export function suite(title, define, { concurrency = 1, ...serverOptions } = {})
     const test = (name, body) =>
       it(name, { timeout: TEST_LIMIT_MS }, async () => {
         const server = await started();
-        const since = server.log.length;
+        const { logged } = server;
         const api = new Api(server);
         api.openapi = await OpenApi.of(server, api);
-        await scenario(server, since, async (receiver) => {
+        await scenario(() => server.saidSince(logged), async (receiver) => {
           const tenant = await api.createTenant();
           await body({ server, api, tenant, receiver });
         });
@@ -34,6 +34,12 @@ export function suite(title, define, { concurrency = 1, ...serverOptions } = {})
       });
     define({ test });
   });
+}
+
+/** A test that needs no server, or makes one its own way: test('what holds', async (t) => …), before the body options of node's. None hangs for ever. */
+export function test(name, ...rest) {
+  const body = rest.pop();
+  unlimited(name, { timeout: TEST_LIMIT_MS, ...rest[0] }, body);
 }
 
 /** A test that starts and stops servers of its own, for those that kill them. */
@@ -47,16 +53,15 @@ export function lifecycleTest(name, body, { skip = false } = {}) {
       return server;
     };
     try {
-      await scenario({ get log() { return servers.map((server) => server.log).join('\n---\n'); } }, 0, (receiver) =>
-        body({ start, receiver }),
-      );
+      await scenario(() => servers.map((server) => server.saidSince(0)).join('\n---\n'), (receiver) => body({ start, receiver }));
     } finally {
       for (const server of servers) await server.remove();
     }
   });
 }
 
-async function scenario(server, since, body) {
+/** Runs a test's body with receivers. said(): what servers said, for one that fails. */
+async function scenario(said, body) {
   const receivers = [];
   const receiver = async (script, options) => {
     const started = await startReceiver(script, options);
@@ -66,7 +71,7 @@ async function scenario(server, since, body) {
   try {
     await body(receiver);
   } catch (error) {
-    console.error(`---- the server said ----\n${server.log.slice(since)}\n---- end ----`);
+    console.error(`---- the server said ----\n${said()}\n---- end ----`);
     throw error;
   } finally {
     for (const started of receivers) await started.close();
