@@ -9,43 +9,115 @@
 /* By URL, on a store that need not be open. */
 #define STORE_URL_CALLS(X) X(open) X(backup) X(check) X(restore) X(migrate)
 
+/* One a line. */
+/* clang-format off */
+
 /* Of an open store: all but store_reader_open on the writer's thread. */
-#define STORE_CALLS(X)                                                                                       \
-    X(is_sealed)                                                                                             \
-    X(unlock)                                                                                                \
-    X(close)                                                                                                 \
-    X(begin)                                                                                                 \
-    X(commit) X(rollback) X(tidy) X(savepoint) X(savepoint_release) X(savepoint_rollback) X(last_key)        \
-        X(register_worker) X(server_key) X(insert_tenant) X(update_tenant) X(delete_tenant)                  \
-            X(insert_subscription) X(update_subscription) X(set_health) X(delete_subscription)               \
-                X(close_deleted) X(insert_secret) X(expire_secrets) X(put_tls) X(get_tls) X(insert_key)      \
-                    X(revoke_key) X(insert_audit) X(get_tenant) X(get_subscription) X(get_signing_keys)      \
-                        X(get_subscription_tenant) X(count_subscriptions) X(insert_events)                   \
-                            X(insert_idempotency) X(find_idempotency) X(insert_deliveries) X(extend_log)     \
-                                X(insert_job) X(update_job) X(list_jobs) X(last_job) X(get_event) X(claim)   \
-                                    X(expire) X(relane) X(set_relaned) X(list_lanes_due) X(settle)           \
-                                        X(get_exhausted) X(list_expired_leases) X(retain) X(next_tenant)     \
-                                            X(retain_idempotency) X(replay) X(insert_receipt) X(reader_open) \
-                                                X(insert_replay) X(next_replay) X(update_replay)             \
-                                                    X(cancel_replay) X(cancel_replay_step) X(delete_replay)  \
-                                                        X(last_recovery) X(retain_replays)                   \
-                                                            X(open_replay_lanes) X(list_replay_lanes)        \
-                                                                X(has_replay_lanes) X(update_replay_lane)    \
-                                                                    X(delete_replay_lane) X(find_replayable) \
-                                                                        X(replay_missing)                    \
-                                                                            X(take_replay_progress)
+#define STORE_CALLS(X) \
+    X(is_sealed) \
+    X(unlock) \
+    X(close) \
+    X(begin) \
+    X(commit) \
+    X(rollback) \
+    X(tidy) \
+    X(savepoint) \
+    X(savepoint_release) \
+    X(savepoint_rollback) \
+    X(last_key) \
+    X(register_worker) \
+    X(server_key) \
+    X(insert_tenant) \
+    X(update_tenant) \
+    X(delete_tenant) \
+    X(insert_subscription) \
+    X(update_subscription) \
+    X(set_health) \
+    X(delete_subscription) \
+    X(close_deleted) \
+    X(insert_secret) \
+    X(expire_secrets) \
+    X(put_tls) \
+    X(get_tls) \
+    X(insert_key) \
+    X(revoke_key) \
+    X(insert_audit) \
+    X(get_tenant) \
+    X(get_subscription) \
+    X(get_signing_keys) \
+    X(get_subscription_tenant) \
+    X(count_subscriptions) \
+    X(insert_events) \
+    X(insert_idempotency) \
+    X(find_idempotency) \
+    X(insert_deliveries) \
+    X(extend_log) \
+    X(insert_job) \
+    X(update_job) \
+    X(list_jobs) \
+    X(last_job) \
+    X(get_event) \
+    X(claim) \
+    X(expire) \
+    X(relane) \
+    X(set_relaned) \
+    X(list_lanes_due) \
+    X(settle) \
+    X(get_exhausted) \
+    X(list_expired_leases) \
+    X(retain) \
+    X(next_tenant) \
+    X(retain_idempotency) \
+    X(replay) \
+    X(insert_receipt) \
+    X(reader_open) \
+    X(insert_replay) \
+    X(next_replay) \
+    X(update_replay) \
+    X(cancel_replay) \
+    X(cancel_replay_step) \
+    X(delete_replay) \
+    X(last_recovery) \
+    X(retain_replays) \
+    X(open_replay_lanes) \
+    X(list_replay_lanes) \
+    X(has_replay_lanes) \
+    X(update_replay_lane) \
+    X(delete_replay_lane) \
+    X(find_replayable) \
+    X(replay_missing) \
+    X(take_replay_progress)
 
 /* Of a reader. */
-#define STORE_READER_CALLS(X)                                                                                \
-    X(read_tls)                                                                                              \
-    X(reader_close)                                                                                          \
-    X(reader_ping)                                                                                           \
-    X(read_tenant)                                                                                           \
-    X(list_tenants) X(read_subscription) X(find_subscription) X(list_subscriptions) X(each_subscription)     \
-        X(list_secrets) X(list_keys) X(list_audit) X(read_event) X(list_events) X(read_body)                 \
-            X(read_delivery) X(list_deliveries) X(list_attempts) X(list_transitions) X(count_deliveries)     \
-                X(sum_dlq) X(list_dlq_counts) X(count_lane) X(read_replay) X(list_replays)                   \
-                    X(count_replayable)
+#define STORE_READER_CALLS(X) \
+    X(read_tls) \
+    X(reader_close) \
+    X(reader_ping) \
+    X(read_tenant) \
+    X(list_tenants) \
+    X(read_subscription) \
+    X(find_subscription) \
+    X(list_subscriptions) \
+    X(each_subscription) \
+    X(list_secrets) \
+    X(list_keys) \
+    X(list_audit) \
+    X(read_event) \
+    X(list_events) \
+    X(read_body) \
+    X(read_delivery) \
+    X(list_deliveries) \
+    X(list_attempts) \
+    X(list_transitions) \
+    X(count_deliveries) \
+    X(sum_dlq) \
+    X(list_dlq_counts) \
+    X(count_lane) \
+    X(read_replay) \
+    X(list_replays) \
+    X(count_replayable)
+
+/* clang-format on */
 
 struct store_backend {
     const char *scheme; /* of the URLs that are its own, with the colon */
@@ -64,7 +136,7 @@ struct store_reader {
     const struct store_backend *backend;
 };
 
-extern const struct store_backend sqlite_backend;
+extern const struct store_backend sqlite_backend, postgres_backend, postgresql_backend;
 
 /* Returns r, and a message for whoever starts the program (this thread's, until the next one). */
 int store_explain(int r, const char **ret_message, const char *format, ...)

@@ -6,7 +6,8 @@
 
 static _Thread_local char message[1024];
 
-static const struct store_backend *const backends[] = {&sqlite_backend};
+static const struct store_backend *const backends[] = {&sqlite_backend, &postgres_backend,
+                                                       &postgresql_backend};
 
 int store_explain(int r, const char **ret_message, const char *format, ...) {
     va_list args;
@@ -22,7 +23,11 @@ static const struct store_backend *backend_of(const char *url, const char **ret_
     for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
         if (slice_starts_with(slice_of(url), slice_of(backends[i]->scheme)))
             return backends[i];
-    (void)store_explain(-EINVAL, ret_message, "\"%s\" is no store: sqlite:FILE was expected", url);
+    /* The rest of it may hold a password. */
+    struct slice scheme = {url, strcspn(url, ":")};
+    (void)store_explain(-EINVAL, ret_message,
+                        "\"%.*s:\" is no store: sqlite:FILE or postgres://USER@HOST/DATABASE was expected",
+                        SLICE_ARG(scheme));
     return NULL;
 }
 

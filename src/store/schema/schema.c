@@ -22,6 +22,8 @@ EMBED(sqlite_009_search, "sqlite/009_search.sql");
 EMBED(sqlite_010_subscription_tls, "sqlite/010_subscription_tls.sql");
 EMBED(sqlite_011_trace, "sqlite/011_trace.sql");
 
+EMBED(postgres_001_initial, "postgres/001_initial.sql");
+
 const char *const sqlite_migrations[] = {sqlite_001_initial,
                                          sqlite_002_sealed_secrets,
                                          sqlite_003_subscription_health,
@@ -34,3 +36,6 @@ const char *const sqlite_migrations[] = {sqlite_001_initial,
                                          sqlite_010_subscription_tls,
                                          sqlite_011_trace};
 const size_t sqlite_migrations_n = sizeof sqlite_migrations / sizeof sqlite_migrations[0];
+
+const char *const postgres_migrations[] = {postgres_001_initial};
+const size_t postgres_migrations_n = sizeof postgres_migrations / sizeof postgres_migrations[0];

@@ -7,3 +7,6 @@
 /* migrations[i] brings a store from version i to version i + 1. */
 extern const char *const sqlite_migrations[];
 extern const size_t sqlite_migrations_n;
+
+extern const char *const postgres_migrations[];
+extern const size_t postgres_migrations_n;
