@@ -4,7 +4,17 @@
 #include <stdio.h>
 #include <time.h>
 
+static atomic_int_fast64_t offset_ms;
+
+void clock_set_offset(int64_t ms) {
+    atomic_store_explicit(&offset_ms, ms, memory_order_relaxed);
+}
+
 int64_t clock_now_ms(void) {
+    return clock_system_ms() + atomic_load_explicit(&offset_ms, memory_order_relaxed);
+}
+
+int64_t clock_system_ms(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;

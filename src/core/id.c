@@ -58,14 +58,27 @@ void id_source_raise(struct id_source *s, uint64_t key) {
         ;
 }
 
+void id_source_set_slot(struct id_source *s, uint32_t slot, uint32_t slots) {
+    CHECK(slots >= 1 && slots <= ID_SLOTS_MAX && (slots & (slots - 1)) == 0 && slot < slots);
+    s->slot = slot;
+    s->slots = slots;
+}
+
+/* The least key of the source's slot that is not below `key`. */
+static uint64_t in_slot(const struct id_source *s, uint64_t key) {
+    uint64_t step = id_source_step(s);
+    return key + ((s->slot - key) & (step - 1));
+}
+
 uint64_t id_source_take(struct id_source *s, int64_t now_ms, unsigned n) {
     CHECK(n > 0);
-    uint64_t last = atomic_load(&s->last), first;
+    uint64_t last = atomic_load(&s->last), first, end;
     do {
         uint64_t at_now = id_key_at(now_ms);
-        first = at_now > last ? at_now : last + 1;
-    } while (!atomic_compare_exchange_weak(&s->last, &last, first + n - 1));
-    CHECK(first + n - 1 <= ID_KEY_MAX);
+        first = in_slot(s, at_now > last ? at_now : last + 1);
+        end = first + (uint64_t)(n - 1) * id_source_step(s);
+    } while (!atomic_compare_exchange_weak(&s->last, &last, end));
+    CHECK(end <= ID_KEY_MAX);
     return first;
 }
 

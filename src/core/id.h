@@ -39,14 +39,25 @@ static inline uint64_t id_key_at(int64_t ms) {
 }
 
 /* Hands out ascending keys; shared by all threads. When the clock stands or goes back, the counter runs on.
- */
+ * Zero-initialised it is a store's only source. Of the nodes on a shared store each has a slot, the low bits
+ * of the keys it hands out, so that no two of them hand out the same. */
 struct id_source {
     atomic_uint_fast64_t last;
+    uint32_t slot;
+    uint32_t slots; /* a power of two up to ID_SLOTS_MAX; 0: one */
 };
 
+enum { ID_SLOTS_MAX = 64 };
+
+/* Before the source is used. */
+void id_source_set_slot(struct id_source *s, uint32_t slot, uint32_t slots);
 /* Makes every later key greater than `key`: call at start with the greatest key stored. */
 void id_source_raise(struct id_source *s, uint64_t key);
-/* n consecutive keys, all greater than any handed out before; returns the first. `now_ms` is Unix
+/* From one key of a source to the next of those taken together. */
+static inline uint32_t id_source_step(const struct id_source *s) {
+    return s->slots ? s->slots : 1;
+}
+/* n keys, id_source_step apart, all greater than any handed out before; returns the first. `now_ms` is Unix
  * milliseconds. */
 uint64_t id_source_take(struct id_source *s, int64_t now_ms, unsigned n);
 /* One new id; `random` becomes its tail. */

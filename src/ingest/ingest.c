@@ -217,7 +217,7 @@ static int prepare(struct ingest *i, struct ingest_request *r, int64_t now) {
     uint64_t key = id_source_take(i->o.ids, now, (unsigned)r->n);
     for (size_t k = 0; k < r->n; k++) {
         struct ingest_event *e = &r->events[k];
-        e->id.key = key + k;
+        e->id.key = key + k * id_source_step(i->o.ids);
         random_bytes(&e->id.tail, sizeof e->id.tail);
         e->id.tail &= ID_TAIL_MAX;
         e->duplicate = false;

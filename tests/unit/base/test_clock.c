@@ -131,10 +131,19 @@ static void test_clocks_go(void **state) {
     assert_true(clock_mono_us() >= first);
 }
 
+static void test_offset(void **state) {
+    (void)state;
+    clock_set_offset(-3600000);
+    int64_t apart = clock_system_ms() - clock_now_ms();
+    clock_set_offset(0);
+    assert_in_range(apart, 3600000 - 1000, 3600000);
+    assert_in_range(clock_now_ms() - clock_system_ms() + 1000, 999, 1001);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_format), cmocka_unit_test(test_parse),     cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_utc),    cmocka_unit_test(test_clocks_go),
+        cmocka_unit_test(test_utc),    cmocka_unit_test(test_clocks_go), cmocka_unit_test(test_offset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

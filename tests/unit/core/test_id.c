@@ -153,6 +153,31 @@ static void test_source_ascends_whatever_the_clock_does(void **state) {
     assert_true(id_source_take(&s, -1, 1) == id_key_at(2000) + 5001);
 }
 
+/* Whatever the clock says and however many are taken: no two slots hand out the same, each ascends. */
+static void test_slots_have_keys_of_their_own(void **state) {
+    (void)state;
+    enum { SLOTS = 64, TAKEN = 200 };
+    for (uint32_t slot = 0; slot < SLOTS; slot++) {
+        struct id_source s = {0};
+        id_source_set_slot(&s, slot, SLOTS);
+        id_source_raise(&s, id_key_at(999) + slot * 7);
+        uint64_t last = 0;
+        for (unsigned i = 0; i < TAKEN; i++) {
+            unsigned n = i % 5 + 1;
+            uint64_t first = id_source_take(&s, 1000 + i % 3, n);
+            assert_true(first > last && first % SLOTS == slot);
+            last = first + (uint64_t)(n - 1) * id_source_step(&s);
+            assert_true(id_source_take(&s, 0, 1) == last + SLOTS);
+            last += SLOTS;
+        }
+    }
+    struct id_source s = {0};
+    id_source_set_slot(&s, 5, SLOTS);
+    assert_true(id_source_take(&s, 1000, 1) == id_key_at(1000) + 5);
+    assert_true(id_source_take(&s, 1000, 2) == id_key_at(1000) + 69);
+    assert_true(id_source_take(&s, 1000, 1) == id_key_at(1000) + 197);
+}
+
 static void test_source_raised(void **state) {
     (void)state;
     struct id_source s = {0};
@@ -269,6 +294,7 @@ int main(void) {
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_keys_of_times),
         cmocka_unit_test(test_source_ascends_whatever_the_clock_does),
+        cmocka_unit_test(test_slots_have_keys_of_their_own),
         cmocka_unit_test(test_source_raised),
         cmocka_unit_test(test_threads_get_keys_of_their_own),
         cmocka_unit_test(test_delivery_ids),
