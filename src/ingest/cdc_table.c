@@ -221,13 +221,6 @@ int cdc_shape_keeps(const struct cdc_table *t, const struct cdc_rule *rule, stru
 
 /* ---- events ---- */
 
-void cdc_event_free(struct cdc_event *e) {
-    buf_free(&e->type);
-    buf_free(&e->tenant);
-    buf_free(&e->ordering_key);
-    buf_free(&e->data);
-}
-
 enum cdc_operation cdc_operation_of(const struct pgoutput_message *row) {
     CHECK(row->kind == PGOUTPUT_INSERT || row->kind == PGOUTPUT_UPDATE || row->kind == PGOUTPUT_DELETE);
     return row->kind == PGOUTPUT_INSERT ? CDC_INSERT : row->kind == PGOUTPUT_UPDATE ? CDC_UPDATE : CDC_DELETE;
@@ -261,19 +254,25 @@ static struct pgoutput_value value_at(struct row row, size_t index) {
     return v;
 }
 
+static bool is_json_number(struct slice text) {
+    struct json_cursor c = json_open(text);
+    struct slice value;
+    enum json_type type;
+    return json_value(&c, &value, &type) == 0 && type == JSON_TYPE_NUMBER && value.n == text.n;
+}
+
 static void add_value(struct buf *out, uint32_t type, const struct pgoutput_value *v) {
     if (v->kind == PGOUTPUT_NULL) {
         buf_add_str(out, "null");
         return;
     }
     struct slice text = v->text;
-    bool negative = text.n && text.p[0] == '-';
     switch (kind_of(type)) {
     case KIND_BOOLEAN:
         buf_add_str(out, slice_eq(text, SLICE_LIT("t")) ? "true" : "false");
         return;
     case KIND_NUMBER:
-        if (text.n > negative && text.p[negative] >= '0' && text.p[negative] <= '9')
+        if (is_json_number(text))
             buf_add_slice(out, text);
         else /* NaN, Infinity */
             buf_add_json_string(out, text);
@@ -389,15 +388,11 @@ int cdc_event_of(const struct cdc_table *t, const struct cdc_rule *rule, const s
     CHECK(rule->operations & cdc_operation_of(m));
     if ((new.told &&new.values.n != t->n) || (old.told && old.values.n != t->n))
         return -EBADMSG;
-    buf_reset(&out->type);
-    buf_reset(&out->tenant);
-    buf_reset(&out->ordering_key);
-    buf_reset(&out->data);
+    cdc_event_clear(out);
+    buf_add_str(&out->schema_version, rule->schema_version);
     int r = expand_all(rule, new.told ? &new : &old, out, reason);
     if (r < 0)
         return r;
     add_data(rule, &old, &new, &out->data);
-    return buf_ok(&out->type) && buf_ok(&out->tenant) && buf_ok(&out->ordering_key) && buf_ok(&out->data)
-               ? 0
-               : -ENOMEM;
+    return cdc_event_ok(out) ? 0 : -ENOMEM;
 }

@@ -1,6 +1,7 @@
 /* A table as the stream describes it: whether a rule still fits it, and what event a change of it makes. */
 #pragma once
 
+#include "ingest/cdc_event.h"
 #include "ingest/cdc_rules.h"
 
 struct cdc_column {
@@ -32,13 +33,6 @@ void cdc_shape_write(const struct cdc_table *t, const struct cdc_rule *rule, str
  * kind; `reason` says what to do. -EBADMSG: `known` is no shape. */
 int cdc_shape_keeps(const struct cdc_table *t, const struct cdc_rule *rule, struct slice known,
                     struct buf *reason) MUST_USE;
-
-/* Zero-initialise it; each event takes the memory of the one before. Tenant and ordering key are empty when
- * the rule has none, or the key's column is null. */
-struct cdc_event {
-    struct buf type, tenant, ordering_key, data;
-};
-void cdc_event_free(struct cdc_event *e);
 
 /* The event that a rule makes of a PGOUTPUT_INSERT, UPDATE or DELETE of its table, which fits it. -EINVAL: of
  * this row it cannot be made; `reason` says why, without the row's values. -EBADMSG: the row has other
