@@ -20,6 +20,7 @@
 #include "cli/notify.h"
 #include "cli/operator.h"
 #include "cli/secret_key.h"
+#include "cluster/lane_starts.h"
 #include "core/log_id.h"
 #include "deliver/egress.h"
 #include "fanout/apply.h"
@@ -228,15 +229,18 @@ static int recover_leases(struct server *s, int64_t now) {
 /* ---- start: the stages ---- */
 
 static int start_lanes(struct server *s) {
-    for (uint32_t no = 1; no <= fanout_upper(s->fanout); no++) {
+    _cleanup_lane_starts_ struct lane_starts starts = {0};
+    int r = lane_starts_read(&starts, s->reader);
+    for (uint32_t no = 1; r == 0 && no <= fanout_upper(s->fanout); no++) {
         struct subscription *sub = fanout_subscription(s->fanout, no);
-        int r = sub ? dispatch_configure(s->dispatch, sub) : 0;
-        if (r < 0)
-            return r;
+        struct lane_start start = lane_starts_of(&starts, no);
+        r = sub ? dispatch_resume(s->dispatch, sub, &start) : 0;
     }
+    if (r < 0)
+        return r;
     struct tenant t = {0};
     while (directory_tenant_after(s->directory, t.no, &t)) {
-        int r = dispatch_configure_tenant(s->dispatch, t.no, &t.limits);
+        r = dispatch_configure_tenant(s->dispatch, t.no, &t.limits);
         if (r < 0)
             return r;
     }

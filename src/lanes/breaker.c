@@ -54,6 +54,14 @@ bool breaker_reset(struct breaker *b) {
     return !was_closed;
 }
 
+void breaker_reopen(struct breaker *b, int32_t probe_interval_ms, int64_t probe_at) {
+    CHECK(probe_interval_ms > 0);
+    *b = (struct breaker){.state = BREAKER_OPEN,
+                          .probe_interval_ms = probe_interval_ms,
+                          .probe_at = probe_at,
+                          .last_probe = b->last_probe};
+}
+
 bool breaker_success(struct breaker *b, uint32_t probe) {
     return b->state == BREAKER_HALF_OPEN && !is_the_probe(b, probe) ? false : breaker_reset(b);
 }

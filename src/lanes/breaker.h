@@ -44,6 +44,8 @@ void breaker_probe_lost(struct breaker *b, uint32_t probe, int64_t now);
  * when it changed the state: opened, or closed. */
 bool breaker_success(struct breaker *b, uint32_t probe);
 bool breaker_failure(struct breaker *b, uint64_t event_key, uint32_t probe, int64_t now, struct rng *rng);
+/* Open as it was before: the next probe at probe_at. */
+void breaker_reopen(struct breaker *b, int32_t probe_interval_ms, int64_t probe_at);
 /* Closes it, whatever it was: true when it was not closed. What is under way is no probe any more. */
 bool breaker_reset(struct breaker *b);
 

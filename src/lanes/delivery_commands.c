@@ -9,6 +9,8 @@ struct command {
     struct loop_message message;
     struct delivery_loop *d;
     struct subscription *subscription;
+    bool resumed;
+    struct lane_start start;
     uint32_t no;
     void (*stopped)(void *arg);
     void *arg;
@@ -27,17 +29,21 @@ static int post(struct delivery_loop *d, struct command *c, void (*fn)(struct lo
 
 static void do_put(struct loop_message *m) {
     struct command *c = (struct command *)m;
-    if (lanes_put(c->d->lanes, c->subscription, clock_now_ms()) < 0)
+    if (lanes_put(c->d->lanes, c->subscription, c->resumed ? &c->start : NULL, clock_now_ms()) < 0)
         log_error("no memory for a lane; it is served after the next start",
                   log_id("subscription", ID_SUBSCRIPTION, c->subscription->id));
     subscription_unref(c->subscription);
     free(c);
 }
 
-int delivery_loop_put(struct delivery_loop *d, struct subscription *s) {
+int delivery_loop_put(struct delivery_loop *d, struct subscription *s, const struct lane_start *start) {
     struct command *c = calloc(1, sizeof *c);
-    if (c)
+    if (c) {
         c->subscription = subscription_ref(s);
+        c->resumed = start != NULL;
+        if (start)
+            c->start = *start;
+    }
     return post(d, c, do_put);
 }
 

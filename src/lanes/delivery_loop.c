@@ -76,7 +76,7 @@ void delivery_begin(struct delivery_loop *d, const struct task *t, int64_t now) 
 /* ---- the end of an attempt ---- */
 
 static struct health_change health_of(const struct lane_news *news, bool gone, bool quiet) {
-    return (struct health_change){
+    struct health_change h = {
         .noted = news->noted,
         .failing = news->failing,
         .recovered = news->recovered,
@@ -87,7 +87,12 @@ static struct health_change health_of(const struct lane_news *news, bool gone, b
                    : news->exhausted ? "the endpoint only failed for disable_after_seconds"
                                      : NULL,
         .quiet = quiet,
+        .remember = news->remember,
+        .has_state = news->memory.probe_interval_ms || news->memory.limit != 0,
     };
+    if (h.remember)
+        lane_memory_write(&news->memory, h.state);
+    return h;
 }
 
 /* Decides what follows and keeps the settlement for the next turn. */

@@ -17,7 +17,8 @@ void delivery_loop_join(struct delivery_loop *d);
 void delivery_loop_free(struct delivery_loop *d);
 
 /* From any thread; each may fail with -ENOMEM. */
-int delivery_loop_put(struct delivery_loop *d, struct subscription *s) MUST_USE;
+int delivery_loop_put(struct delivery_loop *d, struct subscription *s,
+                      const struct lane_start *start) MUST_USE;
 int delivery_loop_remove(struct delivery_loop *d, uint32_t no, void (*stopped)(void *arg),
                          void *arg) MUST_USE;
 int delivery_loop_notify(struct delivery_loop *d, const struct lane_notice *notices, size_t n) MUST_USE;

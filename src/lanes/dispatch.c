@@ -60,7 +60,11 @@ void dispatch_free(struct dispatch *d) {
 }
 
 int dispatch_configure(struct dispatch *d, struct subscription *s) {
-    return delivery_loop_put(d->loops[loop_of(d, s->no)], s);
+    return delivery_loop_put(d->loops[loop_of(d, s->no)], s, NULL);
+}
+
+int dispatch_resume(struct dispatch *d, struct subscription *s, const struct lane_start *start) {
+    return delivery_loop_put(d->loops[loop_of(d, s->no)], s, start);
 }
 
 int dispatch_configure_tenant(struct dispatch *d, uint32_t tenant_no, const struct tenant_limits *limits) {

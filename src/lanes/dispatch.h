@@ -50,6 +50,8 @@ void dispatch_free(struct dispatch *d);
 
 /* A new or changed subscription: takes effect on the next attempt. Takes its own reference. */
 int dispatch_configure(struct dispatch *d, struct subscription *s) MUST_USE;
+/* The lane of a subscription that was served before, as it was left. */
+int dispatch_resume(struct dispatch *d, struct subscription *s, const struct lane_start *start) MUST_USE;
 
 /* The caps of a tenant over all its lanes; at once. */
 int dispatch_configure_tenant(struct dispatch *d, uint32_t tenant_no,

@@ -1,5 +1,5 @@
 /* Lanes from the inside, as the rooms behind lanes.h share them: lanes.c (they come and go, and fall due),
- * lane_table.c, allowance.c, fair.c, claims.c, outcomes.c, history.c, lane_stats.c. */
+ * lane_table.c, allowance.c, fair.c, claims.c, outcomes.c, history.c, lane_memory.c, lane_stats.c. */
 #pragma once
 
 #include <uthash.h>
@@ -34,7 +34,10 @@ struct lane {
     int64_t failing_since; /* of an unbroken run of failures, 0: healthy */
     int64_t raised_since;  /* failing_since as the tenant was told, until it is told of the recovery */
     uint32_t in_flight;
-    uint32_t claiming;  /* places reserved by the claim under way, 0 when there is none */
+    uint32_t claiming;        /* places reserved by the claim under way, 0 when there is none */
+    uint32_t inherited;       /* attempts of an owner before this one that are still under way */
+    int32_t kept_interval_ms; /* what the store keeps of its memory */
+    float kept_limit;
     uint8_t waiting_on; /* enum lane_wait */
     bool queued, removed, failing_noted, relaning;
     struct concurrency concurrency;
@@ -92,6 +95,12 @@ struct lane_history *lane_history_of(struct lane *l); /* NULL when memory is out
 void lane_history_add(struct lane *l, bool success, int32_t latency_ms);
 /* The latency below which `share` of the attempts were, -1 when there were none. */
 int32_t lane_history_percentile(const struct lane_history *h, double share);
+
+/* Takes up what was kept. */
+void lane_remember(struct lane *l, const struct lane_memory *m);
+/* true, once, when what the lane knows has become so different from what is kept of it that it is worth a
+ * write: its breaker has opened or closed, its probes have become rarer, its limit half or double. */
+bool lane_worth_keeping(struct lane *l, struct lane_memory *ret);
 
 int lane_table_add(struct lane_table *t, struct lane *l) MUST_USE;     /* one of a new number; -ENOMEM */
 void lane_table_remove(struct lane_table *t, const struct lane *l);    /* one that is in it */

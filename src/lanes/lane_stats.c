@@ -9,7 +9,7 @@ void lanes_stats(struct lanes *ls, uint32_t no, int64_t now, struct lane_stats *
         return;
     lane_refresh(ls, l, now);
     ret->known = true;
-    ret->in_flight = l->in_flight;
+    ret->in_flight = l->in_flight + l->inherited;
     ret->concurrency = concurrency_limit(&l->concurrency, l->subscription->policy->max_in_flight);
     ret->breaker = breaker_state_name(l->breaker.state);
     ret->waiting_on = (enum lane_wait)l->waiting_on;

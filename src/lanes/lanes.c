@@ -101,7 +101,8 @@ void lanes_free(struct lanes *ls) {
     free(ls);
 }
 
-static struct lane *add_lane(struct lanes *ls, const struct subscription *s, int64_t now) {
+static struct lane *add_lane(struct lanes *ls, const struct subscription *s, const struct lane_start *start,
+                             int64_t now) {
     struct lane *l = calloc(1, sizeof *l);
     if (!l)
         return NULL;
@@ -111,7 +112,11 @@ static struct lane *add_lane(struct lanes *ls, const struct subscription *s, int
     l->failing_since = s->failing_since;
     l->raised_since = s->raised_since;
     l->failing_noted = s->failing_since != 0;
-    bucket_init(&l->bucket, s->policy->rate_burst, now);
+    bucket_init(&l->bucket, start && start->taken_over ? 0 : s->policy->rate_burst, now);
+    if (start) {
+        l->inherited = start->inherited;
+        lane_remember(l, &start->memory);
+    }
     if (lane_table_add(&ls->by_no, l) < 0) {
         free(l);
         return NULL;
@@ -142,19 +147,24 @@ static int join_group(struct lanes *ls, struct lane *l, const struct subscriptio
     return 0;
 }
 
-int lanes_put(struct lanes *ls, struct subscription *s, int64_t now) {
+int lanes_put(struct lanes *ls, struct subscription *s, const struct lane_start *start, int64_t now) {
     struct lane *l = lanes_find(ls, s->no);
-    if (!l && !(l = add_lane(ls, s, now)))
+    bool added = !l;
+    if (added && !(l = add_lane(ls, s, start, now)))
         return -ENOMEM;
     int r = join_group(ls, l, s);
     if (r < 0) {
-        if (!l->subscription) {
+        if (added) {
             lane_table_remove(&ls->by_no, l);
             free(l);
         }
         return r;
     }
     struct subscription *before = l->subscription;
+    if (l->removed && start) /* it comes back before its last attempt has ended */
+        l->inherited = start->inherited;
+    if (added && ls->metrics && l->breaker.state != BREAKER_CLOSED)
+        metrics_gauge_add(ls->metrics, METRIC_BREAKER_OPEN, 1);
     if (before && before->policy->rate_burst != s->policy->rate_burst)
         bucket_init(&l->bucket, s->policy->rate_burst, now);
     /* Enabled again: what the endpoint did before says little about now, but its backlog starts slowly. */
@@ -184,6 +194,14 @@ bool lanes_remove(struct lanes *ls, uint32_t no) {
         return false;
     lane_free(ls, l);
     return true;
+}
+
+void lanes_disinherit(struct lanes *ls, uint32_t no, uint32_t n, int64_t now) {
+    struct lane *l = lanes_find(ls, no);
+    if (!l)
+        return;
+    l->inherited -= n < l->inherited ? n : l->inherited;
+    lane_refresh(ls, l, now);
 }
 
 bool lanes_due(struct lanes *ls, uint32_t no, int64_t due_at, int64_t now) {
@@ -232,7 +250,7 @@ void lanes_expire_on(struct lanes *ls, uint32_t no, int64_t now) {
 static struct lane *relane_ready(const struct lanes *ls) {
     struct lane *l;
     DL_FOREACH2(ls->relanes, l, relane_next)
-    if (!l->in_flight && !l->claiming && !l->removed)
+    if (!l->in_flight && !l->claiming && !l->inherited && !l->removed)
         return l;
     return NULL;
 }

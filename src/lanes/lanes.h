@@ -39,8 +39,30 @@ int lanes_new(struct tenant_budgets *tenants, uint32_t budget, int64_t margin_ms
               struct lanes **ret) MUST_USE;
 void lanes_free(struct lanes *ls);
 
-/* Adds a lane, or changes its subscription; takes its own reference. The next claim goes by it. */
-int lanes_put(struct lanes *ls, struct subscription *s, int64_t now) MUST_USE;
+/* What a lane has learnt of its endpoint and is worth keeping: of whoever serves it next, after a restart or
+ * on another node. */
+struct lane_memory {
+    int32_t probe_interval_ms; /* of the open breaker; 0: it is closed */
+    int64_t probe_at;
+    float limit; /* of its concurrency; 0: the cap has not been met */
+};
+void lane_memory_write(const struct lane_memory *m, uint8_t out[LANE_STATE_SIZE]);
+/* false: it is of another version, or damaged. */
+bool lane_memory_read(struct slice bytes, struct lane_memory *ret);
+
+/* How a lane begins that was served before. */
+struct lane_start {
+    struct lane_memory memory;
+    bool taken_over; /* from another node: what its rate limit has allowed there is not known */
+    /* Attempts that its owner before has under way: they count against its cap until lanes_disinherit. */
+    uint32_t inherited;
+};
+
+/* Adds a lane, or changes its subscription; takes its own reference. The next claim goes by it. `start`: how
+ * one that is added begins; NULL: it is new. */
+int lanes_put(struct lanes *ls, struct subscription *s, const struct lane_start *start, int64_t now) MUST_USE;
+/* So many of those that it inherited have ended. */
+void lanes_disinherit(struct lanes *ls, uint32_t no, uint32_t n, int64_t now);
 /* The lane claims nothing more and is freed when nothing of it is in flight. true: it is gone already. */
 bool lanes_remove(struct lanes *ls, uint32_t no);
 
@@ -77,6 +99,8 @@ struct lane_news {
     int64_t failed_since; /* with recovered */
     bool exhausted;       /* has failed for the policy's disable_after_seconds: disable it */
     bool removed;         /* it was removed, and this was its last attempt in flight */
+    bool remember;        /* what it has learnt is to be kept; nothing, when it is all zero */
+    struct lane_memory memory;
 };
 struct lane_news lanes_ended(struct lanes *ls, const struct lane_outcome *o, int64_t now, struct rng *rng);
 
@@ -104,7 +128,7 @@ int64_t lanes_next_wake(struct lanes *ls, int64_t now);
 
 struct lane_stats {
     bool known;
-    uint32_t in_flight;
+    uint32_t in_flight;   /* those inherited included */
     uint32_t concurrency; /* the limit in force now */
     const char *breaker;  /* "closed", "open", "half_open" */
     enum lane_wait waiting_on;

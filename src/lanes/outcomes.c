@@ -98,6 +98,7 @@ struct lane_news lanes_ended(struct lanes *ls, const struct lane_outcome *o, int
         else
             note_failure(ls, l, o, now, rng);
         news = note_health(l, success, o->quiet, now);
+        news.remember = !l->removed && lane_worth_keeping(l, &news.memory);
     }
     if (o->retry_due_at && o->retry_due_at < l->next_due_at)
         l->next_due_at = o->retry_due_at;

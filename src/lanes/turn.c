@@ -48,6 +48,13 @@ static int disable(struct turn *t, struct store *s, const struct health_change *
                                                        .failing_since = h->failing_since});
 }
 
+static int keep_memory(const struct turn *t, struct store *s, const struct health_change *h,
+                       const struct settlement *i) {
+    struct slice state = {(const char *)h->state, sizeof h->state};
+    return store_set_lane_state(s, i->subscription_no, i->tenant_no, h->has_state ? state : SLICE_NONE,
+                                t->now);
+}
+
 /* What follows from an attempt beside its own transition. A stale one's endpoint answered all the same. */
 static int note_consequences(struct turn *t, struct store *s, const struct dispatch_options *o) {
     int r = 0;
@@ -58,6 +65,8 @@ static int note_consequences(struct turn *t, struct store *s, const struct dispa
             r = raise_exhausted(o, s, i->event_key, i->subscription_no, i->tenant_no);
         if (r == 0 && h->noted)
             r = store_set_health(s, i->subscription_no, h->failing_since, h->raised_since);
+        if (r == 0 && h->remember)
+            r = keep_memory(t, s, h, i);
         if (r == 0)
             r = raise_health(t, s, h, i, o);
         if (r == 0 && h->disable)

@@ -11,6 +11,9 @@ struct health_change {
     int64_t failed_since;                /* with recovered: until now */
     const char *disable;                 /* why the subscription is disabled, static; NULL: it is not */
     bool quiet;                          /* nobody is told of the disabling */
+    bool remember;                       /* what its lane has learnt is to be kept: */
+    bool has_state;                      /* this, or nothing */
+    uint8_t state[LANE_STATE_SIZE];
 };
 
 /* Fills everything of `ret` but its attempt record's own measurements, which the caller has put there

@@ -32,7 +32,7 @@
     X(delete_tenant) \
     X(insert_subscription) \
     X(update_subscription) \
-    X(set_health) \
+    X(set_health) X(set_lane_state) \
     X(delete_subscription) \
     X(close_deleted) \
     X(insert_secret) \
@@ -98,7 +98,7 @@
     X(read_subscription) \
     X(find_subscription) \
     X(list_subscriptions) \
-    X(each_subscription) \
+    X(each_subscription) X(each_lane_state) \
     X(list_secrets) \
     X(list_keys) \
     X(list_audit) \

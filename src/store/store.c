@@ -140,6 +140,11 @@ int store_set_health(struct store *s, uint32_t subscription_no, int64_t failing_
     return s->backend->set_health(s, subscription_no, failing_since, raised_since);
 }
 
+int store_set_lane_state(struct store *s, uint32_t subscription_no, uint32_t tenant_no, struct slice state,
+                         int64_t now) {
+    return s->backend->set_lane_state(s, subscription_no, tenant_no, state, now);
+}
+
 int store_delete_subscription(struct store *s, uint32_t no, int64_t now) {
     return s->backend->delete_subscription(s, no, now);
 }
@@ -343,6 +348,10 @@ int store_list_subscriptions(struct store_reader *r, uint32_t tenant_no, int sta
 
 int store_each_subscription(struct store_reader *r, subscription_row_fn fn, void *arg) {
     return r->backend->each_subscription(r, fn, arg);
+}
+
+int store_each_lane_state(struct store_reader *r, lane_state_row_fn fn, void *arg) {
+    return r->backend->each_lane_state(r, fn, arg);
 }
 
 int store_list_secrets(struct store_reader *r, uint32_t subscription_no, int64_t now, secret_row_fn fn,

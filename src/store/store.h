@@ -98,6 +98,11 @@ int store_insert_subscription(struct store *s, const struct subscription_record 
 int store_update_subscription(struct store *s, const struct subscription_record *r) MUST_USE;
 int store_set_health(struct store *s, uint32_t subscription_no, int64_t failing_since,
                      int64_t raised_since) MUST_USE;
+/* What a lane has learnt of its endpoint (lanes.h, lane_memory: LANE_STATE_SIZE bytes), for whoever serves it
+ * next; absent: nothing worth keeping. Forgotten when its subscription is deleted. */
+enum { LANE_STATE_SIZE = 20 };
+int store_set_lane_state(struct store *s, uint32_t subscription_no, uint32_t tenant_no, struct slice state,
+                         int64_t now) MUST_USE;
 /* Marks it deleted (its row stays for the deliveries that name it) and forgets its secrets. -ENOENT. */
 int store_delete_subscription(struct store *s, uint32_t no, int64_t now) MUST_USE;
 /* Moves up to `limit` of a deleted subscription's waiting deliveries to the DLQ; *ret_n tells how many; those
@@ -423,6 +428,9 @@ int store_list_subscriptions(struct store_reader *r, uint32_t tenant_no, int sta
                              size_t limit, subscription_row_fn fn, void *arg) MUST_USE;
 /* Every live subscription of every tenant, ascending by number. */
 int store_each_subscription(struct store_reader *r, subscription_row_fn fn, void *arg) MUST_USE;
+/* What is kept of lanes, in no particular order. */
+typedef int (*lane_state_row_fn)(void *arg, uint32_t subscription_no, struct slice state);
+int store_each_lane_state(struct store_reader *r, lane_state_row_fn fn, void *arg) MUST_USE;
 /* Secrets in force at now, newest first; each is wiped after fn returns. */
 int store_list_secrets(struct store_reader *r, uint32_t subscription_no, int64_t now, secret_row_fn fn,
                        void *arg) MUST_USE;

@@ -255,6 +255,20 @@ int store_set_health(struct store *s, uint32_t no, int64_t failing_since, int64_
     return 0;
 }
 
+int store_set_lane_state(struct store *s, uint32_t no, uint32_t tenant_no, struct slice state, int64_t now) {
+    (void)now;
+    int r = memory_fails(s);
+    if (r < 0)
+        return r;
+    struct memory_subscription row = *memory_store_subscription(no);
+    CHECK(row.tenant_no == tenant_no && (!state.p || state.n == sizeof row.lane_state));
+    row.has_lane_state = state.p != NULL;
+    if (state.p)
+        memcpy(row.lane_state, state.p, state.n);
+    memory_store_write_subscription(s, &row);
+    return 0;
+}
+
 /* ---- events and jobs ---- */
 
 int memory_store_insert_event(struct store *s, const struct memory_event *e) {

@@ -33,6 +33,8 @@ struct memory_subscription {
     struct policy policy; /* its schedule, when it has one, is a static array */
     int64_t resumed_at, failing_since, raised_since;
     uint64_t jobs_settled, relane;
+    bool has_lane_state;
+    uint8_t lane_state[LANE_STATE_SIZE];
 };
 
 struct memory_event {

@@ -201,12 +201,21 @@ static void reaper_done(struct writer_job *job, int result) {
     world_after(result == 0 && the_process->reap_more ? 0 : REAP_EVERY_MS, start_reaper, NULL);
 }
 
+static struct lane_start kept(const struct memory_subscription *row) {
+    struct lane_start start = {0};
+    struct slice state = {(const char *)row->lane_state, sizeof row->lane_state};
+    if (row->has_lane_state)
+        CHECK(lane_memory_read(state, &start.memory));
+    return start;
+}
+
 static void start_lanes(void) {
     for (uint32_t no = 1; no <= fanout_upper(the_process->fanout); no++) {
         struct subscription *sub = fanout_subscription(the_process->fanout, no);
         if (!sub)
             continue;
-        CHECK(dispatch_configure(the_process->dispatch, sub) == 0);
+        struct lane_start start = kept(memory_store_subscription(no));
+        CHECK(dispatch_resume(the_process->dispatch, sub, &start) == 0);
         judge_configured(no);
     }
     for (uint32_t no = 1; no <= MEMORY_TENANTS_MAX; no++)

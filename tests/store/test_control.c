@@ -254,6 +254,56 @@ static void test_deleted_subscription_is_gone(void **state) {
     assert_int_equal(seen_numbers[0], kept);
 }
 
+struct kept_state {
+    uint32_t no;
+    char text[LANE_STATE_SIZE + 1];
+    size_t rows;
+};
+
+static int see_lane_state(void *arg, uint32_t no, struct slice state) {
+    struct kept_state *k = arg;
+    assert_int_equal(state.n, LANE_STATE_SIZE);
+    k->no = no;
+    memcpy(k->text, state.p, state.n);
+    k->rows++;
+    return 0;
+}
+
+static void assert_kept(struct fixture *f, size_t rows, uint32_t no, const char *text) {
+    struct kept_state k = {0};
+    assert_int_equal(store_each_lane_state(f->reader, see_lane_state, &k), 0);
+    assert_int_equal(k.rows, rows);
+    if (rows == 1) {
+        assert_int_equal(k.no, no);
+        assert_string_equal(k.text, text);
+    }
+}
+
+static void set_lane_state(struct fixture *f, uint32_t no, uint32_t tenant, const char *text) {
+    begin(f);
+    assert_int_equal(store_set_lane_state(f->store, no, tenant, text ? slice_of(text) : SLICE_NONE, f->now),
+                     0);
+    commit(f);
+}
+
+static void test_what_a_lane_has_learnt_is_kept(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), first = make_subscription(f, tenant), no = make_subscription(f, tenant);
+    assert_kept(f, 0, 0, NULL);
+    set_lane_state(f, no, tenant, "aaaaaaaaaaaaaaaaaaaa");
+    set_lane_state(f, no, tenant, "bbbbbbbbbbbbbbbbbbbb");
+    assert_kept(f, 1, no, "bbbbbbbbbbbbbbbbbbbb");
+    set_lane_state(f, first, tenant, "cccccccccccccccccccc");
+    assert_kept(f, 2, 0, NULL);
+    set_lane_state(f, first, tenant, NULL);
+    set_lane_state(f, first, tenant, NULL);
+    assert_kept(f, 1, no, "bbbbbbbbbbbbbbbbbbbb");
+    begin(f);
+    assert_int_equal(store_delete_subscription(f->store, no, f->now), 0);
+    commit(f);
+    assert_kept(f, 0, 0, NULL);
+}
+
 static void test_subscriptions_are_listed_by_status(void **state) {
     struct fixture *f = *state;
     uint32_t tenant = make_tenant(f), made[4];
@@ -535,6 +585,7 @@ int main(void) {
         STORE_TEST(test_subscription_is_kept_and_changed),
         STORE_TEST(test_subscription_of_another_tenant_is_not_found),
         STORE_TEST(test_deleted_subscription_is_gone),
+        STORE_TEST(test_what_a_lane_has_learnt_is_kept),
         STORE_TEST(test_subscriptions_are_listed_by_status),
         STORE_TEST(test_each_subscription_ascends),
         STORE_TEST(test_deleted_lane_is_closed_in_bounded_steps),

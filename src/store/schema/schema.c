@@ -21,6 +21,7 @@ EMBED(sqlite_008_receipts, "sqlite/008_receipts.sql");
 EMBED(sqlite_009_search, "sqlite/009_search.sql");
 EMBED(sqlite_010_subscription_tls, "sqlite/010_subscription_tls.sql");
 EMBED(sqlite_011_trace, "sqlite/011_trace.sql");
+EMBED(sqlite_012_lane_states, "sqlite/012_lane_states.sql");
 
 EMBED(postgres_001_initial, "postgres/001_initial.sql");
 
@@ -34,7 +35,8 @@ const char *const sqlite_migrations[] = {sqlite_001_initial,
                                          sqlite_008_receipts,
                                          sqlite_009_search,
                                          sqlite_010_subscription_tls,
-                                         sqlite_011_trace};
+                                         sqlite_011_trace,
+                                         sqlite_012_lane_states};
 const size_t sqlite_migrations_n = sizeof sqlite_migrations / sizeof sqlite_migrations[0];
 
 const char *const postgres_migrations[] = {postgres_001_initial};

@@ -134,6 +134,20 @@ int sqlite_set_health(struct store *s, uint32_t subscription_no, int64_t failing
     return statement_run(&sqlite_of(s)->writer, st);
 }
 
+int sqlite_set_lane_state(struct store *s, uint32_t subscription_no, uint32_t tenant_no, struct slice state,
+                          int64_t now) {
+    (void)tenant_no;
+    (void)now;
+    sqlite3_stmt *st =
+        state.p ? connection_prepare(&sqlite_of(s)->writer,
+                                     "INSERT OR REPLACE INTO lane_states (subscription, state) VALUES (?,?)")
+                : connection_prepare(&sqlite_of(s)->writer, "DELETE FROM lane_states WHERE subscription=?");
+    bind_int(st, 1, subscription_no);
+    if (state.p)
+        bind_blob(st, 2, state);
+    return statement_run(&sqlite_of(s)->writer, st);
+}
+
 int sqlite_delete_subscription(struct store *s, uint32_t no, int64_t now) {
     struct connection *c = &sqlite_of(s)->writer;
     /* The row stays for the deliveries that name it; its document goes: headers hold what receivers ask for.
@@ -150,6 +164,8 @@ int sqlite_delete_subscription(struct store *s, uint32_t no, int64_t now) {
     st = connection_prepare(c, "DELETE FROM secrets WHERE subscription=?");
     bind_int(st, 1, no);
     r = statement_run(c, st);
+    if (r == 0)
+        r = sqlite_set_lane_state(s, no, 0, SLICE_NONE, now);
     return r < 0 ? r : sqlite_put_tls(s, no, 0, SLICE_NONE);
 }
 

@@ -108,6 +108,20 @@ int sqlite_each_subscription(struct store_reader *r, subscription_row_fn fn, voi
     return each_subscription(&sqlite_reader_of(r)->conn, st, fn, arg, &n);
 }
 
+int sqlite_each_lane_state(struct store_reader *r, lane_state_row_fn fn, void *arg) {
+    struct connection *c = &sqlite_reader_of(r)->conn;
+    sqlite3_stmt *st = connection_prepare(c, "SELECT subscription, state FROM lane_states");
+    int e;
+    while ((e = statement_next(c, st)) > 0) {
+        e = fn(arg, (uint32_t)column_int(st, 0), column_slice(st, 1));
+        if (e != 0) {
+            statement_done(st);
+            return e;
+        }
+    }
+    return e;
+}
+
 int sqlite_list_keys(struct store_reader *r, size_t limit, key_row_fn fn, void *arg) {
     struct connection *c = &sqlite_reader_of(r)->conn;
     sqlite3_stmt *st =

@@ -46,7 +46,7 @@ static struct subscription *make(uint32_t no, uint32_t tenant_no, enum tenant_ti
 }
 
 static void put(struct fixture *f, struct subscription *s, int64_t now) {
-    assert_int_equal(lanes_put(f->ls, s, now), 0);
+    assert_int_equal(lanes_put(f->ls, s, NULL, now), 0);
     subscription_unref(s);
 }
 
@@ -654,6 +654,120 @@ static void test_a_removed_lane_leaves_the_gauge(void **state) {
     metrics_free(m);
 }
 
+/* ---- lanes that were served before ---- */
+
+static void resume(struct fixture *f, struct lane_start start, uint32_t cap, int64_t now) {
+    struct subscription *s = make(1, 1, TIER_STANDARD, cap);
+    s->policy->rate_per_second = start.taken_over ? 10 : 0;
+    s->policy->rate_burst = 10;
+    assert_int_equal(lanes_put(f->ls, s, &start, now), 0);
+    subscription_unref(s);
+    assert_true(lanes_due(f->ls, 1, now, now));
+}
+
+static void test_memory_survives_its_bytes(void **state) {
+    (void)state;
+    struct lane_memory m = {.probe_interval_ms = 80000, .probe_at = INT64_C(1764100000123), .limit = 2.5F},
+                       got;
+    uint8_t bytes[LANE_STATE_SIZE];
+    lane_memory_write(&m, bytes);
+    assert_true(lane_memory_read((struct slice){(char *)bytes, sizeof bytes}, &got));
+    assert_int_equal(got.probe_interval_ms, m.probe_interval_ms);
+    assert_true(got.probe_at == m.probe_at && got.limit == m.limit);
+    assert_false(lane_memory_read((struct slice){(char *)bytes, sizeof bytes - 1}, &got));
+    bytes[0]++;
+    assert_false(lane_memory_read((struct slice){(char *)bytes, sizeof bytes}, &got));
+}
+
+static void test_an_open_breaker_is_kept_and_taken_up(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_STANDARD, 10);
+    assert_int_equal(run(&f, NOW, 100), 10);
+    struct lane_news news = {0};
+    for (uint64_t i = 0; i < 10; i++) {
+        assert_false(news.remember);
+        news = finish(&f, 1, OUTCOME_TRANSIENT, i, NOW, NOW);
+    }
+    assert_true(news.remember);
+    assert_int_equal(news.memory.probe_interval_ms, 5000);
+    int64_t probe = lanes_next_wake(f.ls, NOW);
+    assert_int_equal(run(&f, probe, 100), 1);
+    news = finish(&f, 1, OUTCOME_TRANSIENT, 77, probe, probe);
+    assert_true(news.remember);
+    assert_int_equal(news.memory.probe_interval_ms, 10000);
+    struct lane_memory kept = news.memory;
+    end(&f);
+
+    begin(&f, 100);
+    resume(&f, (struct lane_start){.memory = kept}, 10, probe);
+    assert_string_equal(stats(&f, 1, probe).breaker, "open");
+    assert_int_equal(run(&f, kept.probe_at - 1, 100), 0);
+    assert_int_equal(run(&f, kept.probe_at, 100), 1);
+    news = finish(&f, 1, OUTCOME_SUCCESS, 77, kept.probe_at, kept.probe_at);
+    /* Closed, but its limit begins at one. */
+    assert_true(news.remember && news.memory.probe_interval_ms == 0 && news.memory.limit == 1);
+    end(&f);
+}
+
+static void test_a_limit_is_kept_when_it_has_halved_or_doubled(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    resume(&f, (struct lane_start){.memory = {.limit = 4}}, 16, NOW);
+    assert_int_equal(stats(&f, 1, NOW).concurrency, 4);
+    unsigned writes = 0, attempts = 0;
+    float last = 4;
+    for (struct lane_news news; last != 0 && attempts < 1000; attempts++) {
+        assert_true(run(&f, NOW, 1) == 1);
+        news = finish(&f, 1, OUTCOME_SUCCESS, 1, NOW, NOW);
+        assert_true(lanes_due(f.ls, 1, NOW, NOW));
+        if (!news.remember)
+            continue;
+        assert_true(news.memory.limit == 0 || news.memory.limit >= 2 * last);
+        last = news.memory.limit;
+        writes++;
+    }
+    assert_int_equal(last, 0);
+    assert_true(writes <= 2 && attempts > 100);
+    end(&f);
+}
+
+static void test_inherited_attempts_count(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    resume(&f, (struct lane_start){.inherited = 3}, 4, NOW);
+    assert_int_equal(run(&f, NOW, 100), 1);
+    assert_int_equal(stats(&f, 1, NOW).in_flight, 4);
+    assert_int_equal(run(&f, NOW, 100), 0);
+    assert_int_equal(stats(&f, 1, NOW).waiting_on, LANE_WAIT_CONCURRENCY);
+    lanes_disinherit(f.ls, 1, 2, NOW);
+    assert_int_equal(run(&f, NOW, 100), 2);
+    lanes_disinherit(f.ls, 1, 9, NOW); /* never below none */
+    assert_int_equal(run(&f, NOW, 100), 1);
+    /* While one of them may be a probe there is no other. */
+    end(&f);
+    begin(&f, 100);
+    resume(&f, (struct lane_start){.inherited = 1, .memory = {.probe_interval_ms = 5000, .probe_at = NOW}}, 4,
+           NOW);
+    assert_int_equal(run(&f, NOW, 100), 0);
+    lanes_disinherit(f.ls, 1, 1, NOW);
+    assert_int_equal(run(&f, NOW, 100), 1);
+    end(&f);
+}
+
+static void test_taken_over_its_bucket_begins_empty(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    resume(&f, (struct lane_start){.taken_over = true}, 100, NOW);
+    assert_int_equal(run(&f, NOW, 100), 0);
+    assert_int_equal(run(&f, NOW + 1000, 100), 10);
+    end(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cap_and_claim_fields),
@@ -682,6 +796,11 @@ int main(void) {
         cmocka_unit_test(test_enabled_again_it_starts_afresh),
         cmocka_unit_test(test_a_new_tier_takes_its_places_along),
         cmocka_unit_test(test_a_removed_lane_leaves_the_gauge),
+        cmocka_unit_test(test_memory_survives_its_bytes),
+        cmocka_unit_test(test_an_open_breaker_is_kept_and_taken_up),
+        cmocka_unit_test(test_a_limit_is_kept_when_it_has_halved_or_doubled),
+        cmocka_unit_test(test_inherited_attempts_count),
+        cmocka_unit_test(test_taken_over_its_bucket_begins_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
