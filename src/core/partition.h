@@ -7,7 +7,19 @@
 
 enum { PARTITIONS = 1024 };
 
-/* Stored nowhere, but all nodes of a cluster must agree. */
+struct partition_set {
+    uint64_t bits[TIERS][PARTITIONS / 64];
+};
+
+static inline void partition_add(struct partition_set *s, enum tenant_tier tier, unsigned partition) {
+    s->bits[tier][partition / 64] |= UINT64_C(1) << partition % 64;
+}
+
+static inline bool partition_in(const struct partition_set *s, enum tenant_tier tier, unsigned partition) {
+    return s->bits[tier][partition / 64] >> partition % 64 & 1;
+}
+
+/* Stored with open deliveries of a shared store, and all nodes of a cluster must agree. */
 static inline unsigned partition_of(uint32_t subscription_no) {
     return (unsigned)(mix64(subscription_no) % PARTITIONS);
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "core/trace.h"
@@ -157,6 +158,9 @@ static void fail_later(struct attempt *a, enum attempt_error error) {
 }
 
 static bool lease_suffices(const struct attempt *a, int64_t now) {
+    const atomic_int_fast64_t *until_us = a->context->send_until_us;
+    if (until_us && clock_mono_us() >= atomic_load(until_us))
+        return false;
     return now + a->subscription->policy->timeout_ms < a->task.lease_until;
 }
 

@@ -17,6 +17,8 @@ struct attempt_context {
     const char *user_agent;
     const uint8_t *receipt_key; /* of RECEIPT_KEY_SIZE */
     uint32_t worker_no;
+    /* Nothing is sent from this time of the monotonic clock on (µs); NULL: there is no such time. */
+    const atomic_int_fast64_t *send_until_us;
     struct rng *rng; /* for ids of spans */
 };
 

@@ -11,7 +11,8 @@ struct command {
     struct subscription *subscription;
     bool resumed;
     struct lane_start start;
-    uint32_t no;
+    struct partition_set *partitions;
+    uint32_t no, n;
     void (*stopped)(void *arg);
     void *arg;
     size_t notices_n;
@@ -45,6 +46,72 @@ int delivery_loop_put(struct delivery_loop *d, struct subscription *s, const str
             c->start = *start;
     }
     return post(d, c, do_put);
+}
+
+static void do_change(struct loop_message *m) {
+    struct command *c = (struct command *)m;
+    if (lanes_subscription(c->d->lanes, c->subscription->no)) {
+        do_put(m);
+        return;
+    }
+    subscription_unref(c->subscription);
+    free(c);
+}
+
+int delivery_loop_change(struct delivery_loop *d, struct subscription *s) {
+    struct command *c = calloc(1, sizeof *c);
+    if (c)
+        c->subscription = subscription_ref(s);
+    return post(d, c, do_change);
+}
+
+static void do_release(struct loop_message *m) {
+    struct command *c = (struct command *)m;
+    struct delivery_loop *d = c->d;
+    if (c->partitions)
+        lanes_release_all(d->lanes, c->partitions);
+    else
+        lanes_release(d->lanes, c->no);
+    atomic_store(&d->leaving, lanes_leaving(d->lanes));
+    atomic_fetch_add(&d->releases_done, 1);
+    free(c->partitions);
+    free(c);
+}
+
+int delivery_loop_release(struct delivery_loop *d, uint32_t no, const struct partition_set *partitions) {
+    struct command *c = calloc(1, sizeof *c);
+    struct partition_set *copy = c && partitions ? malloc(sizeof *copy) : NULL;
+    if (!c || (partitions && !copy)) {
+        free(c);
+        return -ENOMEM;
+    }
+    if (copy)
+        *copy = *partitions;
+    c->no = no;
+    c->partitions = copy;
+    atomic_fetch_add(&d->releases_asked, 1);
+    return post(d, c, do_release);
+}
+
+bool delivery_loop_released(struct delivery_loop *d, uint32_t *leaving) {
+    bool done = atomic_load(&d->releases_done) == atomic_load(&d->releases_asked);
+    *leaving += atomic_load(&d->leaving);
+    return done;
+}
+
+static void do_disinherit(struct loop_message *m) {
+    struct command *c = (struct command *)m;
+    lanes_disinherit(c->d->lanes, c->no, c->n, clock_now_ms());
+    free(c);
+}
+
+int delivery_loop_disinherit(struct delivery_loop *d, uint32_t no, uint32_t n) {
+    struct command *c = calloc(1, sizeof *c);
+    if (c) {
+        c->no = no;
+        c->n = n;
+    }
+    return post(d, c, do_disinherit);
 }
 
 static void do_remove(struct loop_message *m) {

@@ -177,6 +177,7 @@ int delivery_loop_start(const struct dispatch_options *o, struct tenant_budgets 
                                               .user_agent = o->user_agent,
                                               .receipt_key = o->receipt_key,
                                               .worker_no = o->worker_no,
+                                              .send_until_us = o->node.send_until_us,
                                               .rng = &d->rng};
         r = -pthread_create(&d->thread, NULL, delivery_loop_main, d);
     }

@@ -19,6 +19,15 @@ void delivery_loop_free(struct delivery_loop *d);
 /* From any thread; each may fail with -ENOMEM. */
 int delivery_loop_put(struct delivery_loop *d, struct subscription *s,
                       const struct lane_start *start) MUST_USE;
+/* Only when it has the lane. */
+int delivery_loop_change(struct delivery_loop *d, struct subscription *s) MUST_USE;
+/* One lane, or (NULL: none) all of these partitions. */
+int delivery_loop_release(struct delivery_loop *d, uint32_t no,
+                          const struct partition_set *partitions) MUST_USE;
+/* Whether it has done all that delivery_loop_release asked of it; adds the lanes that have attempts under way
+ * to *leaving. */
+bool delivery_loop_released(struct delivery_loop *d, uint32_t *leaving);
+int delivery_loop_disinherit(struct delivery_loop *d, uint32_t no, uint32_t n) MUST_USE;
 int delivery_loop_remove(struct delivery_loop *d, uint32_t no, void (*stopped)(void *arg),
                          void *arg) MUST_USE;
 int delivery_loop_notify(struct delivery_loop *d, const struct lane_notice *notices, size_t n) MUST_USE;

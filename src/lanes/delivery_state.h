@@ -41,6 +41,9 @@ struct delivery_loop {
     unsigned idle_n;
     size_t attempts_open; /* started and not yet settled */
 
+    atomic_uint releases_asked, releases_done; /* of dispatch_release */
+    atomic_uint leaving;                       /* lanes_leaving, as other threads see it */
+
     uint64_t relane_walked; /* the change that turn->relane_cursor is of */
     struct removal *removals;
     bool stopping; /* claims nothing more */

@@ -6,6 +6,7 @@
 enum {
     TURN_RETRY_MS = 200,
     LAG_EVERY_MS = 1000,
+    LEASE_LOOK_MS = 100,     /* while the node's lease is over */
     SEND_CLOCK_SLACK_MS = 2, /* a timer must not fire before its millisecond has come */
     SLEEP_MS_MAX = 10000,    /* a wall clock that was set forward, or a machine that slept, is noticed */
 };
@@ -28,6 +29,17 @@ static void turn_committed(struct writer_job *job, int result) {
     loop_post(d->loop, &d->turn_done);
 }
 
+/* A lane that another node serves by now is told there. */
+static void tell_due(struct delivery_loop *d, const struct attempt *a, int64_t due_at, int64_t now) {
+    struct lane_notice notice = {a->task.subscription_no, due_at};
+    const struct dispatch_node *node = &d->o.node;
+    if (node->ownership &&
+        ownership_of(node->ownership, a->subscription->tier, notice.subscription_no) != PARTITION_OWN)
+        node->elsewhere(node->arg, &notice, 1);
+    else
+        lanes_due(d->lanes, notice.subscription_no, due_at, now);
+}
+
 static void settled(struct delivery_loop *d, struct attempt *a, const struct settlement *s, int64_t now) {
     if (s->stale) {
         metrics_count(d->o.metrics, METRIC_STALE_SETTLES, 1);
@@ -40,9 +52,9 @@ static void settled(struct delivery_loop *d, struct attempt *a, const struct set
     }
     /* A claim that ran before this settle did not find the retry: told again, it is not forgotten. */
     if (!s->stale && s->to == DELIVERY_RETRY)
-        lanes_due(d->lanes, s->subscription_no, s->due_at, now);
+        tell_due(d, a, s->due_at, now);
     if (s->released_due_at)
-        lanes_due(d->lanes, s->subscription_no, s->released_due_at, now);
+        tell_due(d, a, s->released_due_at, now);
     delivery_return(d, a);
 }
 
@@ -128,13 +140,20 @@ static void choose_relane(struct delivery_loop *d) {
     d->turn->relane = next;
 }
 
+/* What is claimed then could not be sent. The writer's heartbeats go on: with one of them it may be renewed.
+ */
+static bool lease_is_over(const struct delivery_loop *d) {
+    const struct dispatch_node *node = &d->o.node;
+    return node->send_until_us && clock_mono_us() >= atomic_load(node->send_until_us);
+}
+
 static void fill_turn(struct delivery_loop *d, int64_t now) {
     struct turn *t = d->turn;
     take_settlements(d);
     t->closing = removals_next_closing(d);
     t->claims_n = t->expiries_n = 0;
     t->relane.subscription_no = 0;
-    if (d->stopping)
+    if (d->stopping || lease_is_over(d))
         return;
     choose_relane(d);
     t->claims_n = lanes_plan(d->lanes, now, t->claims, TURN_CLAIMS_MAX, TURN_TASKS_MAX);
@@ -163,10 +182,19 @@ static void tell_lag(struct delivery_loop *d, int64_t now) {
     metrics_queue_lag(d->o.metrics, d->index, d->lag_told_ms);
 }
 
+static int64_t next_wake(struct delivery_loop *d, int64_t now) {
+    if (d->stopping)
+        return INT64_MAX;
+    int64_t at = lanes_next_wake(d->lanes, now);
+    return at < now + LEASE_LOOK_MS && lease_is_over(d) ? now + LEASE_LOOK_MS : at;
+}
+
 void delivery_before_wait(void *arg) {
     struct delivery_loop *d = arg;
     int64_t now = clock_now_ms();
     signer_forget(d->signer);
+    if (d->o.node.ownership)
+        atomic_store(&d->leaving, lanes_leaving(d->lanes));
     if (d->turn_under_way)
         return;
     tell_lag(d, now);
@@ -183,7 +211,7 @@ void delivery_before_wait(void *arg) {
     if (d->ending && d->attempts_open == 0)
         loop_stop(d->loop);
     else
-        sleep_until(d, d->stopping ? INT64_MAX : lanes_next_wake(d->lanes, now), now);
+        sleep_until(d, next_wake(d, now), now);
 }
 
 static void woken(struct loop_timer *t) {

@@ -7,14 +7,16 @@
 enum { LOOPS_MAX = METRIC_LOOPS_MAX };
 
 struct dispatch {
+    struct dispatch_node node;
     struct tenant_budgets *tenants;
     struct delivery_loop *loops[LOOPS_MAX];
     unsigned loops_n;
 };
 
-/* A lane's loop never changes while the process lives. */
+/* A lane's loop never changes while the process lives. By other bits than its partition, so that few
+ * partitions are many loops' all the same. */
 static unsigned loop_of(const struct dispatch *d, uint32_t subscription_no) {
-    return (unsigned)(mix64(subscription_no) % d->loops_n);
+    return (unsigned)((mix64(subscription_no) >> 32) % d->loops_n);
 }
 
 int dispatch_start(const struct dispatch_options *o, struct dispatch **ret) {
@@ -22,6 +24,7 @@ int dispatch_start(const struct dispatch_options *o, struct dispatch **ret) {
     struct dispatch *d = calloc(1, sizeof *d);
     if (!d)
         return -ENOMEM;
+    d->node = o->node;
     unsigned budget = o->max_in_flight / o->loops;
     int r = tenant_budgets_new(&d->tenants);
     for (unsigned i = 0; r == 0 && i < o->loops; i++) {
@@ -60,11 +63,40 @@ void dispatch_free(struct dispatch *d) {
 }
 
 int dispatch_configure(struct dispatch *d, struct subscription *s) {
-    return delivery_loop_put(d->loops[loop_of(d, s->no)], s, NULL);
+    struct delivery_loop *loop = d->loops[loop_of(d, s->no)];
+    switch (d->node.ownership ? ownership_of(d->node.ownership, s->tier, s->no) : PARTITION_OWN) {
+    case PARTITION_OWN:
+        return delivery_loop_put(loop, s, NULL);
+    case PARTITION_COMING:
+        return delivery_loop_change(loop, s);
+    case PARTITION_GOING:
+    case PARTITION_AWAY:
+        return delivery_loop_release(loop, s->no, NULL);
+    }
+    UNREACHABLE();
 }
 
 int dispatch_resume(struct dispatch *d, struct subscription *s, const struct lane_start *start) {
     return delivery_loop_put(d->loops[loop_of(d, s->no)], s, start);
+}
+
+int dispatch_release(struct dispatch *d, const struct partition_set *partitions) {
+    int r = 0;
+    for (unsigned i = 0; i < d->loops_n && r == 0; i++)
+        r = delivery_loop_release(d->loops[i], 0, partitions);
+    return r;
+}
+
+bool dispatch_released(struct dispatch *d, uint32_t *ret_leaving) {
+    bool released = true;
+    *ret_leaving = 0;
+    for (unsigned i = 0; i < d->loops_n; i++)
+        released &= delivery_loop_released(d->loops[i], ret_leaving);
+    return released;
+}
+
+int dispatch_disinherit(struct dispatch *d, uint32_t subscription_no, uint32_t n) {
+    return delivery_loop_disinherit(d->loops[loop_of(d, subscription_no)], subscription_no, n);
 }
 
 int dispatch_configure_tenant(struct dispatch *d, uint32_t tenant_no, const struct tenant_limits *limits) {
@@ -75,7 +107,7 @@ int dispatch_remove(struct dispatch *d, uint32_t subscription_no, void (*stopped
     return delivery_loop_remove(d->loops[loop_of(d, subscription_no)], subscription_no, stopped, arg);
 }
 
-int dispatch_notify(struct dispatch *d, const struct lane_notice *notices, size_t n) {
+static int tell_loops(struct dispatch *d, const struct lane_notice *notices, size_t n) {
     if (n == 0)
         return 0;
     if (d->loops_n == 1)
@@ -94,6 +126,38 @@ int dispatch_notify(struct dispatch *d, const struct lane_notice *notices, size_
     }
     free(sorted);
     return r;
+}
+
+/* Those of this node's lanes, or the others, go to `ret`; how many they are. */
+static size_t sort_out(const struct dispatch *d, const struct lane_notice *notices, size_t n, bool ours,
+                       struct lane_notice *ret) {
+    size_t k = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t no = notices[i].subscription_no;
+        enum tenant_tier tier = d->node.tier_of(d->node.arg, no);
+        if ((ownership_of(d->node.ownership, tier, no) == PARTITION_OWN) == ours)
+            ret[k++] = notices[i];
+    }
+    return k;
+}
+
+int dispatch_wake(struct dispatch *d, const struct lane_notice *notices, size_t n) {
+    if (!d->node.ownership || n == 0)
+        return tell_loops(d, notices, n);
+    _cleanup_free_ struct lane_notice *ours = malloc(n * sizeof *ours);
+    return ours ? tell_loops(d, ours, sort_out(d, notices, n, true, ours)) : -ENOMEM;
+}
+
+int dispatch_notify(struct dispatch *d, const struct lane_notice *notices, size_t n) {
+    if (d->node.ownership && n > 0) {
+        _cleanup_free_ struct lane_notice *others = malloc(n * sizeof *others);
+        if (!others)
+            return -ENOMEM;
+        size_t k = sort_out(d, notices, n, false, others);
+        if (k)
+            d->node.elsewhere(d->node.arg, others, k);
+    }
+    return dispatch_wake(d, notices, n);
 }
 
 int dispatch_stats(struct dispatch *d, uint32_t subscription_no, struct lane_stats *ret) {

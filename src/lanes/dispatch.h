@@ -5,6 +5,7 @@
 
 #include "core/subscription.h"
 #include "lanes/lanes.h"
+#include "lanes/ownership.h"
 #include "observe/metrics.h"
 #include "observe/operational.h"
 #include "observe/tracer.h"
@@ -13,6 +14,24 @@
 struct dispatch;
 struct body_cache;
 struct egress;
+
+/* The store has deliveries of this lane that come due at due_at. */
+struct lane_notice {
+    uint32_t subscription_no;
+    int64_t due_at;
+};
+
+/* What the lanes of a node among several go by. */
+struct dispatch_node {
+    struct ownership *ownership; /* outlives the dispatcher */
+    /* No attempt is sent from this time of the monotonic clock on (µs): the node's lease is over. */
+    const atomic_int_fast64_t *send_until_us;
+    /* On the writer's thread: the tier of a lane, TIER_STANDARD of one that is not known. */
+    enum tenant_tier (*tier_of)(void *arg, uint32_t subscription_no);
+    /* Something is due in lanes that are another node's. From any thread. */
+    void (*elsewhere)(void *arg, const struct lane_notice *notices, size_t n);
+    void *arg;
+};
 
 struct dispatch_options {
     struct store *store;
@@ -38,6 +57,7 @@ struct dispatch_options {
     /* Publishes an operational event, within the transaction of what it tells. */
     int (*raise)(void *arg, struct store *s, const struct operational_event *e);
     void *arg;
+    struct dispatch_node node; /* all zero: every lane is this process's */
 };
 
 int dispatch_start(const struct dispatch_options *o, struct dispatch **ret) MUST_USE;
@@ -48,10 +68,19 @@ void dispatch_stop_claiming(struct dispatch *d);
 void dispatch_stop(struct dispatch *d);
 void dispatch_free(struct dispatch *d);
 
-/* A new or changed subscription: takes effect on the next attempt. Takes its own reference. */
+/* A new or changed subscription: takes effect on the next attempt. Takes its own reference. A lane that is
+ * not this node's is let go of. */
 int dispatch_configure(struct dispatch *d, struct subscription *s) MUST_USE;
 /* The lane of a subscription that was served before, as it was left. */
 int dispatch_resume(struct dispatch *d, struct subscription *s, const struct lane_start *start) MUST_USE;
+
+/* Lets go of the lanes of partitions, which are PARTITION_GOING. */
+int dispatch_release(struct dispatch *d, const struct partition_set *partitions) MUST_USE;
+/* false: some of what was released may still be claimed. Else *ret_leaving tells how many lanes have attempts
+ * under way. From any thread. */
+bool dispatch_released(struct dispatch *d, uint32_t *ret_leaving);
+/* Attempts that a lane was resumed with have ended. */
+int dispatch_disinherit(struct dispatch *d, uint32_t subscription_no, uint32_t n) MUST_USE;
 
 /* The caps of a tenant over all its lanes; at once. */
 int dispatch_configure_tenant(struct dispatch *d, uint32_t tenant_no,
@@ -62,12 +91,11 @@ int dispatch_configure_tenant(struct dispatch *d, uint32_t tenant_no,
 int dispatch_remove(struct dispatch *d, uint32_t subscription_no, void (*stopped)(void *arg),
                     void *arg) MUST_USE;
 
-/* The store has deliveries of this lane that come due at due_at. Any thread, after the commit. */
-struct lane_notice {
-    uint32_t subscription_no;
-    int64_t due_at;
-};
+/* On the writer's thread, after the commit. What is another node's is told elsewhere. */
 int dispatch_notify(struct dispatch *d, const struct lane_notice *notices, size_t n) MUST_USE;
+/* The same of what other nodes may have told, or a look at the store has found: what is not this node's is
+ * passed over. */
+int dispatch_wake(struct dispatch *d, const struct lane_notice *notices, size_t n) MUST_USE;
 
 /* Asks the lane's loop and waits for its answer (microseconds; at most a second: then -ETIMEDOUT). Not from a
  * loop's thread. */

@@ -39,7 +39,7 @@ struct lane {
     int32_t kept_interval_ms; /* what the store keeps of its memory */
     float kept_limit;
     uint8_t waiting_on; /* enum lane_wait */
-    bool queued, removed, failing_noted, relaning;
+    bool queued, removed, released, failing_noted, relaning;
     struct concurrency concurrency;
     struct bucket bucket;
     struct breaker breaker;
@@ -78,6 +78,7 @@ struct lanes {
     struct fair_queue ready;
     struct heap wakes, expiries;
     struct lane *relanes;
+    uint32_t leaving;          /* lanes released that are not free yet */
     uint32_t in_flight[TIERS]; /* claims under way included */
 };
 

@@ -77,6 +77,7 @@ void lane_free(struct lanes *ls, struct lane *l) {
     if (ls->metrics && l->breaker.state != BREAKER_CLOSED)
         metrics_gauge_add(ls->metrics, METRIC_BREAKER_OPEN, -1);
     leave_group(ls, l);
+    ls->leaving -= l->released;
     lane_table_remove(&ls->by_no, l);
     subscription_unref(l->subscription);
     free(l->history);
@@ -178,7 +179,8 @@ int lanes_put(struct lanes *ls, struct subscription *s, const struct lane_start 
     }
     l->subscription = subscription_ref(s);
     subscription_unref(before);
-    l->removed = false;
+    ls->leaving -= l->released;
+    l->removed = l->released = false;
     set_relaning(ls, l, s->relane && s->relane != l->relaned);
     lane_refresh(ls, l, now);
     return 0;
@@ -194,6 +196,27 @@ bool lanes_remove(struct lanes *ls, uint32_t no) {
         return false;
     lane_free(ls, l);
     return true;
+}
+
+void lanes_release(struct lanes *ls, uint32_t no) {
+    struct lane *l = lanes_find(ls, no);
+    if (!l || l->removed || lanes_remove(ls, no))
+        return;
+    l->released = true;
+    ls->leaving++;
+}
+
+void lanes_release_all(struct lanes *ls, const struct partition_set *partitions) {
+    for (size_t i = 0; i < ls->by_no.cap; i++) {
+        /* Whenever one goes, another may move into its slot. */
+        for (struct lane *l; (l = ls->by_no.slots[i]) && !l->removed &&
+                             partition_in(partitions, l->group->tier, partition_of(l->no));)
+            lanes_release(ls, l->no);
+    }
+}
+
+uint32_t lanes_leaving(const struct lanes *ls) {
+    return ls->leaving;
 }
 
 void lanes_disinherit(struct lanes *ls, uint32_t no, uint32_t n, int64_t now) {

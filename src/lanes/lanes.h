@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/heap.h"
+#include "core/partition.h"
 #include "core/retry.h"
 #include "core/subscription.h"
 #include "observe/metrics.h"
@@ -65,6 +66,12 @@ int lanes_put(struct lanes *ls, struct subscription *s, const struct lane_start 
 void lanes_disinherit(struct lanes *ls, uint32_t no, uint32_t n, int64_t now);
 /* The lane claims nothing more and is freed when nothing of it is in flight. true: it is gone already. */
 bool lanes_remove(struct lanes *ls, uint32_t no);
+/* The same of one that another node is to serve, and of all of these partitions. One that comes back before
+ * its last attempt has ended goes on with it. */
+void lanes_release(struct lanes *ls, uint32_t no);
+void lanes_release_all(struct lanes *ls, const struct partition_set *partitions);
+/* How many of those released have something in flight. */
+uint32_t lanes_leaving(const struct lanes *ls);
 
 /* The store has something of this lane due at due_at. Unknown lanes are ignored: false. */
 bool lanes_due(struct lanes *ls, uint32_t no, int64_t due_at, int64_t now);

@@ -768,6 +768,49 @@ static void test_taken_over_its_bucket_begins_empty(void **state) {
     end(&f);
 }
 
+/* Of lanes that another node is to serve those with attempts under way stay until these have ended; nothing
+ * is claimed for them meanwhile. */
+static void test_released_lanes_let_their_attempts_end(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 1000);
+    struct partition_set set = {0};
+    for (uint32_t no = 1; no <= 200; no++)
+        add(&f, no, no % 3 + 1, no % 2 ? TIER_STANDARD : TIER_BULK, 1);
+    for (unsigned p = 0; p < PARTITIONS; p++)
+        partition_add(&set, TIER_STANDARD, p);
+    for (uint32_t claimed = 0; claimed < 50;)
+        claimed += run(&f, NOW, 50 - claimed);
+    uint32_t busy = lanes_in_flight(f.ls), standard = 0, left = 0;
+    assert_int_equal(busy, 50);
+    lanes_release_all(f.ls, &set);
+    for (uint32_t no = 1; no <= 200; no++) {
+        bool there = lanes_subscription(f.ls, no) != NULL;
+        standard += there && no % 2;
+        left += there && !(no % 2);
+    }
+    assert_int_equal(left, 100);
+    assert_int_equal(lanes_leaving(f.ls), standard);
+    assert_true(standard > 0 && standard <= busy);
+    while (run(&f, NOW, 100) > 0)
+        for (size_t i = 0; i < f.n; i++)
+            assert_int_equal(f.claims[i].subscription_no % 2, 0);
+    /* One comes back, the others end. */
+    uint32_t back = 1;
+    while (!lanes_subscription(f.ls, back))
+        back += 2;
+    put(&f, make(back, back % 3 + 1, TIER_STANDARD, 2), NOW);
+    assert_int_equal(lanes_leaving(f.ls), standard - 1);
+    assert_int_equal(stats(&f, back, NOW).in_flight, 1);
+    for (uint32_t no = 1; no <= 200; no += 2)
+        if (no != back && lanes_subscription(f.ls, no))
+            assert_true(finish(&f, no, OUTCOME_SUCCESS, 1, NOW, NOW).removed);
+    assert_int_equal(lanes_leaving(f.ls), 0);
+    assert_true(lanes_due(f.ls, back, NOW, NOW));
+    assert_int_equal(run(&f, NOW, 100), 1);
+    end(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cap_and_claim_fields),
@@ -797,6 +840,7 @@ int main(void) {
         cmocka_unit_test(test_a_new_tier_takes_its_places_along),
         cmocka_unit_test(test_a_removed_lane_leaves_the_gauge),
         cmocka_unit_test(test_memory_survives_its_bytes),
+        cmocka_unit_test(test_released_lanes_let_their_attempts_end),
         cmocka_unit_test(test_an_open_breaker_is_kept_and_taken_up),
         cmocka_unit_test(test_a_limit_is_kept_when_it_has_halved_or_doubled),
         cmocka_unit_test(test_inherited_attempts_count),
