@@ -3,14 +3,9 @@
 
 #include "store/backend.h"
 #include "store/postgres/connection.h"
+#include "store/sealing.h"
 
 struct pg_buffers; /* what a transaction has gathered to be written: see pg_flush */
-
-/* What seals the secrets, once the store is unlocked (no != 0). */
-struct pg_sealing {
-    int64_t no; /* in seal_keys */
-    struct seal_key key;
-};
 
 /* This process among those that share the store; no 0: not registered yet. */
 struct pg_node {
@@ -23,7 +18,7 @@ struct pg_store {
     struct pg_source *source;
     struct pg writer;
     struct pg_node node;
-    struct pg_sealing sealing;
+    struct sealing sealing;
     struct pg_rows lent; /* the row of the last store_get_… */
     struct pg_buffers *buffers;
     bool replay_progress;
@@ -32,7 +27,7 @@ struct pg_store {
 struct pg_reader {
     struct store_reader base;
     struct pg conn;
-    const struct pg_sealing *sealing; /* the store's */
+    const struct sealing *sealing; /* the store's */
 };
 
 static inline struct pg_store *pg_of(struct store *s) {

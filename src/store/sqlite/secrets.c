@@ -1,39 +1,7 @@
 /* Signing secrets: sealed where they enter the database, opened where they leave it. */
 #include "store/sqlite/secrets.h"
 
-#include <errno.h>
-
-#include "base/log.h"
-#include "base/random.h"
-
-enum { CONTEXT_MAX = 128 };
-
-/* Binds a sealed secret to its row: moved to another, it does not open. */
-static struct slice context_of(const struct secret_record *r, char out[CONTEXT_MAX]) {
-    int n = snprintf(out, CONTEXT_MAX, "posthorn secret %u/%u/%016llx%016llx/%d", r->tenant_no,
-                     r->subscription_no, (unsigned long long)r->id.key, (unsigned long long)r->id.tail,
-                     (int)r->key.scheme);
-    CHECK(n > 0 && n < CONTEXT_MAX);
-    return (struct slice){out, (size_t)n};
-}
-
-int secret_seal(const struct sealing *k, const struct secret_record *r, uint8_t out[SEALED_SECRET_MAX],
-                size_t *ret_n) {
-    char context[CONTEXT_MAX];
-    uint8_t nonce[SEAL_NONCE_SIZE];
-    CHECK(k->no && r->subscription_no && r->key.size <= SECRET_BYTES_MAX);
-    random_bytes(nonce, sizeof nonce);
-    int e = seal(&k->key, nonce, context_of(r, context),
-                 (struct slice){(const char *)r->key.bytes, r->key.size}, out);
-    if (e == 0)
-        *ret_n = (size_t)r->key.size + SEAL_OVERHEAD;
-    return e;
-}
-
 int secret_read(const struct sealing *k, sqlite3_stmt *st, struct secret_record *ret) {
-    char context[CONTEXT_MAX], id[ID_TEXT_SIZE];
-    size_t n = 0;
-    CHECK(k->no);
     *ret = (struct secret_record){
         .id = {.key = (uint64_t)column_int(st, 0), .tail = (uint64_t)column_int(st, 1)},
         .subscription_no = (uint32_t)column_int(st, 2),
@@ -41,19 +9,7 @@ int secret_read(const struct sealing *k, sqlite3_stmt *st, struct secret_record 
         .key = {.scheme = (enum signing_scheme)column_int(st, 4), .expires_at = column_int(st, 8)},
         .created_at = column_int(st, 7),
     };
-    int e = column_int(st, 5) == k->no ? seal_open(&k->key, context_of(ret, context), column_slice(st, 6),
-                                                   ret->key.bytes, sizeof ret->key.bytes, &n)
-                                       : -EBADMSG;
-    ret->key.size = (uint8_t)n;
-    if (e == 0 && n > 0)
-        return 0;
-    id_format(ID_SECRET, ret->id, id);
-    log_error(e == -ENOMEM
-                  ? "a signing secret cannot be opened: memory is out"
-                  : "a signing secret in the store does not open: the database was changed from outside; put "
-                    "a backup in its place",
-              log_str("secret", id), log_int("subscription_no", ret->subscription_no));
-    return e == -ENOMEM ? e : -EIO;
+    return secret_open(k, column_int(st, 5), column_slice(st, 6), ret);
 }
 
 int sqlite_insert_secret(struct store *s, const struct secret_record *r) {

@@ -3,16 +3,10 @@
 
 #include "store/sqlite/sqlite.h"
 
-enum { SEALED_SECRET_MAX = SECRET_BYTES_MAX + SEAL_OVERHEAD };
-
 #define SECRET_COLUMNS "key, tail, subscription, tenant, scheme, seal_key, sealed, created_at, expires_at"
 /* Opens a row of these columns. -EIO, logged with the secret's id: it was changed from outside, or k is not
  * the key that sealed it. The caller wipes *ret. */
 int secret_read(const struct sealing *k, sqlite3_stmt *st, struct secret_record *ret) MUST_USE;
-
-/* What stands in the column "sealed" for this record, with a fresh nonce. -EIO: OpenSSL failed; -ENOMEM. */
-int secret_seal(const struct sealing *k, const struct secret_record *r, uint8_t out[SEALED_SECRET_MAX],
-                size_t *ret_n) MUST_USE;
 
 /* Seals anew, with the store's key, up to STORE_SEAL_STEP TLS materials that `from` has sealed. */
 int tls_reseal(struct store *s, const struct sealing *from, size_t *ret_n) MUST_USE;

@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 
 #include "store/backend.h"
+#include "store/sealing.h"
 
 enum { STATEMENTS_MAX = 256, STORE_MAGIC = 0x706f7374 };
 
@@ -16,12 +17,6 @@ struct connection {
     } cache[STATEMENTS_MAX * 2]; /* open addressing */
     size_t cached;
     int log_pages; /* of the write-ahead log, after the last commit */
-};
-
-/* What seals the secrets, once the store is unlocked (no != 0). */
-struct sealing {
-    int64_t no; /* in seal_keys */
-    struct seal_key key;
 };
 
 /* How far the log by subscription has come (log.c). */

@@ -1,21 +1,7 @@
 /* TLS material of subscriptions: sealed where it enters the database, opened where it leaves it. */
 #include <errno.h>
-#include <stdio.h>
 
-#include "base/log.h"
-#include "base/random.h"
-#include "core/tls_material.h"
 #include "store/sqlite/secrets.h"
-
-enum { CONTEXT_MAX = 64 };
-_Static_assert((int)TLS_TEXT_MAX <= (int)SEAL_PLAIN_MAX, "it can be sealed");
-
-/* Binds it to its row: moved to another, it does not open. */
-static struct slice context_of(uint32_t tenant_no, uint32_t subscription_no, char out[CONTEXT_MAX]) {
-    int n = snprintf(out, CONTEXT_MAX, "posthorn tls %u/%u", tenant_no, subscription_no);
-    CHECK(n > 0 && n < CONTEXT_MAX);
-    return (struct slice){out, (size_t)n};
-}
 
 static int remove_tls(struct store *s, uint32_t subscription_no) {
     sqlite3_stmt *st =
@@ -25,17 +11,12 @@ static int remove_tls(struct store *s, uint32_t subscription_no) {
 }
 
 int sqlite_put_tls(struct store *s, uint32_t subscription_no, uint32_t tenant_no, struct slice text) {
-    char context[CONTEXT_MAX];
-    uint8_t nonce[SEAL_NONCE_SIZE];
     if (!text.p)
         return remove_tls(s, subscription_no);
-    CHECK(sqlite_of(s)->sealing.no && text.n <= TLS_TEXT_MAX);
     _cleanup_free_ uint8_t *sealed = malloc(text.n + SEAL_OVERHEAD);
     if (!sealed)
         return -ENOMEM;
-    random_bytes(nonce, sizeof nonce);
-    int r = seal(&sqlite_of(s)->sealing.key, nonce, context_of(tenant_no, subscription_no, context), text,
-                 sealed);
+    int r = tls_seal(&sqlite_of(s)->sealing, tenant_no, subscription_no, text, sealed);
     if (r < 0)
         return r;
     sqlite3_stmt *st = connection_prepare(
@@ -50,26 +31,8 @@ int sqlite_put_tls(struct store *s, uint32_t subscription_no, uint32_t tenant_no
 
 /* Opens a row of subscription, tenant, seal_key, sealed. */
 static int open_row(const struct sealing *k, sqlite3_stmt *st, struct buf *ret) {
-    char context[CONTEXT_MAX];
-    uint32_t no = (uint32_t)column_int(st, 0);
-    size_t n = 0;
-    _cleanup_free_ uint8_t *plain = malloc(SEAL_PLAIN_MAX);
-    if (!plain)
-        return -ENOMEM;
-    int r = column_int(st, 2) == k->no
-                ? seal_open(&k->key, context_of((uint32_t)column_int(st, 1), no, context),
-                            column_slice(st, 3), plain, SEAL_PLAIN_MAX, &n)
-                : -EBADMSG;
-    if (r == 0) {
-        buf_add(ret, plain, n);
-        explicit_bzero(plain, n);
-        return buf_ok(ret) ? 0 : -ENOMEM;
-    }
-    log_error(
-        "the TLS key of a subscription does not open: the database was changed from outside; put a backup "
-        "in its place",
-        log_int("subscription_no", no));
-    return -EIO;
+    return tls_open(k, column_int(st, 2), (uint32_t)column_int(st, 1), (uint32_t)column_int(st, 0),
+                    column_slice(st, 3), ret);
 }
 
 #define TLS_QUERY "SELECT subscription, tenant, seal_key, sealed FROM subscription_tls WHERE "

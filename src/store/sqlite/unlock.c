@@ -5,33 +5,14 @@
 #include "base/log.h"
 #include "store/sqlite/secrets.h"
 
-enum { SEAL_KEYS_KNOWN_MAX = 64 /* rows of seal_keys: two but for damage */ };
-
-/* What a store knows of the keys that sealed its secrets. */
-struct known_keys {
-    struct {
-        int64_t no;
-        uint8_t fingerprint[SEAL_FINGERPRINT_SIZE];
-    } at[SEAL_KEYS_KNOWN_MAX];
-    size_t n;
-};
-
 static int read_known(struct connection *c, struct known_keys *ret) {
     sqlite3_stmt *st = connection_prepare(c, "SELECT no, fingerprint FROM seal_keys ORDER BY no LIMIT ?");
     bind_int(st, 1, SEAL_KEYS_KNOWN_MAX);
     int r;
-    for (ret->n = 0; (r = statement_next(c, st)) > 0; ret->n++) {
-        struct slice fingerprint = column_slice(st, 1);
-        ret->at[ret->n].no = column_int(st, 0);
-        memset(ret->at[ret->n].fingerprint, 0, SEAL_FINGERPRINT_SIZE);
-        if (fingerprint.n == SEAL_FINGERPRINT_SIZE)
-            memcpy(ret->at[ret->n].fingerprint, fingerprint.p, SEAL_FINGERPRINT_SIZE);
-    }
+    ret->n = 0;
+    while ((r = statement_next(c, st)) > 0)
+        known_keys_add(ret, column_int(st, 0), column_slice(st, 1));
     return r;
-}
-
-static struct slice known_fingerprint(const struct known_keys *known, size_t i) {
-    return (struct slice){(const char *)known->at[i].fingerprint, SEAL_FINGERPRINT_SIZE};
 }
 
 int sqlite_is_sealed(struct store *s, bool *ret) {
@@ -205,15 +186,11 @@ static int seal_all(struct store *s, const struct source *source, const struct s
 static int check_known(const struct seal_keyring *keys, const struct known_keys *known,
                        const char **ret_message) {
     for (size_t i = 0; i < known->n; i++) {
-        if (seal_keyring_find(keys, known_fingerprint(known, i)) >= 0)
-            continue;
-        char fingerprint[2 * SEAL_FINGERPRINT_SIZE + 1];
-        hex_encode(known->at[i].fingerprint, SEAL_FINGERPRINT_SIZE, fingerprint);
-        return store_explain(
-            -EKEYREJECTED, ret_message,
-            "the secret key is not the one that sealed the signing secrets of this store (fingerprint "
-            "%s): give that key, or, to change keys, give it as the previous one",
-            fingerprint);
+        struct sealing found;
+        int r = known_keys_find(known, i, keys, &found, ret_message);
+        explicit_bzero(&found, sizeof found);
+        if (r < 0)
+            return r;
     }
     return 0;
 }
@@ -255,8 +232,10 @@ static int reseal(struct store *s, const struct seal_keyring *keys, const struct
     for (size_t i = 0; r == 0 && i < known->n; i++) {
         if (known->at[i].no == sqlite_of(s)->sealing.no)
             continue;
-        struct sealing from = {.no = known->at[i].no};
-        from.key = keys->keys[seal_keyring_find(keys, known_fingerprint(known, i))];
+        struct sealing from;
+        const char *ignored;
+        if ((r = known_keys_find(known, i, keys, &from, &ignored)) < 0)
+            return r;
         char sql[64];
         snprintf(sql, sizeof sql, "DELETE FROM seal_keys WHERE no=%lld", (long long)from.no);
         r = seal_all(s, &sealed_before, &from, total);

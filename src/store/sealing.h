@@ -1,0 +1,47 @@
+/* What a store keeps sealed: signing secrets and TLS keys, sealed where they enter the database, opened where
+ * they leave it. The same bytes in every kind of store. */
+#pragma once
+
+#include "core/tls_material.h"
+#include "store/store.h"
+
+/* What seals the secrets, once the store is unlocked (no != 0). */
+struct sealing {
+    int64_t no; /* in seal_keys */
+    struct seal_key key;
+};
+
+enum {
+    SEALED_SECRET_MAX = SECRET_BYTES_MAX + SEAL_OVERHEAD,
+    SEALED_TLS_MAX = TLS_TEXT_MAX + SEAL_OVERHEAD,
+};
+
+/* What stands in the column "sealed" for this record, with a fresh nonce. -EIO: OpenSSL failed; -ENOMEM. */
+int secret_seal(const struct sealing *k, const struct secret_record *r, uint8_t out[SEALED_SECRET_MAX],
+                size_t *ret_n) MUST_USE;
+/* Opens what seal_key has sealed into r->key, the rest of which is filled in. -EIO, logged with the secret's
+ * id: it was changed from outside, or k is not the key that sealed it. The caller wipes *r. */
+int secret_open(const struct sealing *k, int64_t seal_key, struct slice sealed,
+                struct secret_record *r) MUST_USE;
+
+/* Into out, which holds text.n + SEAL_OVERHEAD bytes. */
+int tls_seal(const struct sealing *k, uint32_t tenant_no, uint32_t subscription_no, struct slice text,
+             uint8_t *out) MUST_USE;
+/* Appends to ret, which the caller wipes. */
+int tls_open(const struct sealing *k, int64_t seal_key, uint32_t tenant_no, uint32_t subscription_no,
+             struct slice sealed, struct buf *ret) MUST_USE;
+
+enum { SEAL_KEYS_KNOWN_MAX = 64 /* rows of seal_keys: two but for damage */ };
+
+/* What a store knows of the keys that sealed its secrets. */
+struct known_keys {
+    struct {
+        int64_t no;
+        uint8_t fingerprint[SEAL_FINGERPRINT_SIZE];
+    } at[SEAL_KEYS_KNOWN_MAX];
+    size_t n;
+};
+void known_keys_add(struct known_keys *known, int64_t no, struct slice fingerprint);
+/* The i-th of them, out of the ring. -EKEYREJECTED: it is not in there; *ret_message says what to do. */
+int known_keys_find(const struct known_keys *known, size_t i, const struct seal_keyring *keys,
+                    struct sealing *ret, const char **ret_message) MUST_USE;
