@@ -1,8 +1,10 @@
 #include "cli/commands.h"
 
 #include <stdio.h>
+#include <stdio_ext.h>
 
 #include "cli/client/client.h"
+#include "cli/client/interrupt.h"
 #include "cli/completion.h"
 #include "cli/nearest.h"
 
@@ -98,9 +100,11 @@ int usage_problems(const char *command, const struct buf *problems) {
 }
 
 int write_out(const struct buf *text) {
-    if (!buf_ok(text) || fwrite(text->p, 1, text->n, stdout) != text->n || fflush(stdout) != 0) {
-        fputs("posthorn: the output cannot be written\n", stderr);
-        return EXIT_REFUSED;
-    }
-    return EXIT_DONE;
+    if (buf_ok(text) && fwrite(text->p, 1, text->n, stdout) == text->n && fflush(stdout) == 0)
+        return EXIT_DONE;
+    __fpurge(stdout); /* else the end of the program would try once more, and wait as long */
+    if (interrupted())
+        return EXIT_INTERRUPTED;
+    fputs("posthorn: the output cannot be written\n", stderr);
+    return EXIT_REFUSED;
 }

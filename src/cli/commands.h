@@ -47,5 +47,6 @@ int command_dev(int argc, char **argv);
 /* Prints "posthorn COMMAND: LINE" on stderr for each line of `problems`, then where the help is. Returns
  * EXIT_USAGE. */
 int usage_problems(const char *command, const struct buf *problems);
-/* Prints text on stdout. EXIT_REFUSED when it cannot be written. */
+/* Prints text on stdout. EXIT_REFUSED when it cannot be written, which is told; EXIT_INTERRUPTED when that
+ * was noted meanwhile. */
 int write_out(const struct buf *text);

@@ -1,10 +1,15 @@
 // What a client does while something goes on, and on a terminal: watch, wait, progress, colours.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 
 import { cliOf, shellOf, startCli } from './lib/cli.mjs';
 import { gate, waitFor } from './lib/wait.mjs';
 import { when } from './lib/receiver.mjs';
+import { temporaryFolder } from './lib/server.mjs';
 import { lifecycleTest, suite } from './lib/suite.mjs';
 import { Api } from './lib/api.mjs';
 
@@ -19,6 +24,9 @@ async function withCli(words, options, body) {
     await cli.remove();
   }
 }
+
+/** Whether a process is within write(1, …); 64 is the call's number where 1 is not. */
+const isWriting = (pid) => /^(1|64) 0x1 /.test(readFileSync(`/proc/${pid}/syscall`, 'utf8'));
 
 /** `count` deliveries of one subscription in the dead-letter queue; then its receiver does as `script` says. */
 async function lose(tenant, receiver, count, script = [204]) {
@@ -49,6 +57,25 @@ suite('clients that go on', ({ test }) => {
         assert.equal(watch.stdout.match(new RegExp(id, 'g')).length, 1, 'what does not change is shown once');
       });
     }
+  });
+
+  test('Ctrl-C ends watch also while nobody reads what it says', async ({ server, tenant, receiver }) => {
+    const folder = await temporaryFolder();
+    const pipe = join(folder, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    const unread = openSync(pipe, 'r+');
+    const endpoint = await receiver();
+    await tenant.subscribe(endpoint.url(), { status: 'paused' });
+    await withCli(['delivery', 'watch', '--json', '--interval-ms', '100'], { stdout: unread, env: shellOf(server, tenant) }, async (watch) => {
+      // More than a pipe holds, once the first look is over: that shows no more than a few.
+      const publish = () => tenant.expect(202, 'POST', '/events/batch', { body: Array.from({ length: 250 }, () => ({ type: 'a', data: 1 })) });
+      await waitFor(async () => (await publish(), isWriting(watch.child.pid)), { every: 200, what: 'a write that waits' });
+      watch.ctrlC();
+      assert.equal(await watch.end(), 0);
+      assert.doesNotMatch(watch.stderr, /cannot be written/);
+    });
+    closeSync(unread);
+    await rm(folder, { recursive: true });
   });
 
   test('watch --json: a delivery a line, filtered', async ({ server, tenant, receiver }) => {

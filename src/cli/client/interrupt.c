@@ -3,12 +3,16 @@
 #include <signal.h>
 #include <stddef.h>
 #include <time.h>
+#include <unistd.h>
 
 static volatile sig_atomic_t caught;
+
+enum { AGAIN_SECONDS = 1 };
 
 static void note(int number) {
     (void)number;
     caught = 1;
+    alarm(AGAIN_SECONDS); /* a write that nobody reads may have begun just now: it is not to wait for ever */
 }
 
 static void fill_set(sigset_t *set) {
@@ -22,6 +26,7 @@ void interrupt_catch(void) {
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGALRM, &action, NULL);
 }
 
 bool interrupted(void) {
@@ -35,7 +40,7 @@ bool interrupt_sleep(int64_t ms) {
     /* Blocked until the wait begins: none can slip in between the look and the wait. */
     sigprocmask(SIG_BLOCK, &set, &before);
     if (!caught && sigtimedwait(&set, NULL, &span) > 0)
-        caught = 1;
+        note(0);
     sigprocmask(SIG_SETMASK, &before, NULL);
     return !caught;
 }

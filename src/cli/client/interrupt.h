@@ -4,7 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* From here on SIGINT and SIGTERM are noted instead of ending the program. */
+/* From here on SIGINT and SIGTERM are noted instead of ending the program. What waits, such as a write, is
+ * interrupted (EINTR), and again every second afterwards. */
 void interrupt_catch(void);
 bool interrupted(void);
 /* Sleeps; false as soon as there was an interrupt. */

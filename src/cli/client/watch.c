@@ -164,5 +164,5 @@ int watch_run(struct call *c) {
     while (status == EXIT_DONE && interrupt_sleep(interval));
     for (size_t i = 0; i < WATCH_PAGES_MAX; i++)
         http_answer_free(&w.pages[i]);
-    return status;
+    return status == EXIT_INTERRUPTED ? EXIT_DONE : status; /* so it ends, however it was come upon */
 }

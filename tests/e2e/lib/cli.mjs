@@ -36,19 +36,20 @@ export function cliOf(server, tenant) {
 const quoted = (word) => `'${word.replaceAll("'", "'\\''")}'`;
 
 /**
- * Starts a command that goes on until it is told to end. terminal: on a terminal of its own, whose stdout and stderr are one. said(…) waits for
- * a pattern; ctrlC() interrupts as one types it (without a terminal: by the signal); end() waits for the exit status.
+ * Starts a command that goes on until it is told to end. terminal: on a terminal of its own, whose stdout and stderr are one; stdout: a
+ * descriptor in place of a pipe that is read. said(…) waits for a pattern; ctrlC() interrupts as one types it (without a terminal: by the
+ * signal); end() waits for the exit status.
  */
-export function startCli(words, { env = {}, terminal = false } = {}) {
+export function startCli(words, { env = {}, terminal = false, stdout = 'pipe' } = {}) {
   // Ctrl-C goes to all that is in front of the terminal: a shell that stayed there, as dash does, would die of it and its status be told.
   const command = `exec ${[BINARY, ...words].map(quoted).join(' ')}`;
   const [program, args] = terminal ? ['script', ['-qec', command, '/dev/null']] : [BINARY, words];
   const environment = cleanEnvironment({ SHELL: '/bin/sh', TERM: 'xterm', ...env });
-  const child = spawn(program, args, { env: environment, stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(program, args, { env: environment, stdio: ['pipe', stdout, 'pipe'] });
   const ended = new Promise((resolve) => child.once('close', resolve));
   const started = { child, stdout: '', stderr: '' };
   child.stdin.on('error', () => {});
-  for (const name of ['stdout', 'stderr']) child[name].setEncoding('utf8').on('data', (text) => (started[name] += text));
+  for (const name of ['stdout', 'stderr']) child[name]?.setEncoding('utf8').on('data', (text) => (started[name] += text));
   started.said = (pattern, name = 'stdout') =>
     waitFor(() => started[name].match(pattern), { what: () => `${pattern} in:\n${started.stdout}\n${started.stderr}` });
   started.ctrlC = () => (terminal ? child.stdin.write('\x03') : child.kill('SIGINT'));
