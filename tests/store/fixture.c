@@ -5,8 +5,49 @@
 #include <string.h>
 
 #include "plans.h"
+#include "store/postgres/connection.h"
 
 #define FIRST_NOW INT64_C(1795553340123)
+
+/* ---- schemas on a PostgreSQL ---- */
+
+static const char *server_url(void) {
+    const char *named = getenv("POSTHORN_TEST_STORE");
+    return named && slice_starts_with(slice_of(named), SLICE_LIT("postgres")) ? named : NULL;
+}
+
+static void run_on_server(const char *sql) {
+    _cleanup_pg_source_ struct pg_source *source = NULL;
+    const char *message = "";
+    struct pg c;
+    if (pg_source_parse(server_url(), &source, &message) < 0)
+        fail_msg("%s", message);
+    pg_init(&c, source, &pg_usual_limits);
+    if (pg_connect(&c, &message) < 0)
+        fail_msg("%s", message);
+    assert_int_equal(pg_script(&c, sql), 0);
+    pg_close(&c);
+}
+
+static void drop_schema(const char *name) {
+    char sql[128];
+    snprintf(sql, sizeof sql, "DROP SCHEMA IF EXISTS %s CASCADE", name);
+    run_on_server(sql);
+}
+
+/* Of its own, so that tests that run side by side see nothing of one another; quicker to make than a
+ * database. */
+static void make_schema(struct fixture *f) {
+    static unsigned made;
+    char sql[128];
+    assert_true(asprintf(&f->schema, "posthorn_%d_%u", (int)getpid(), made++) > 0);
+    drop_schema(f->schema); /* of a process of this number that was killed */
+    snprintf(sql, sizeof sql, "CREATE SCHEMA %s", f->schema);
+    run_on_server(sql);
+    const char *server = server_url();
+    assert_true(asprintf(&f->url, "%s%coptions=-csearch_path%%3D%s", server, strchr(server, '?') ? '&' : '?',
+                         f->schema) > 0);
+}
 
 /* ---- stores ---- */
 
@@ -70,18 +111,14 @@ void fixture_reopen(struct fixture *f) {
 
 int fixture_setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
-    const char *named = getenv("POSTHORN_TEST_STORE");
-    if (named) {
-        f->url = strdup(named);
+    if (server_url()) {
+        make_schema(f);
     } else {
         f->folder = folder_make();
         assert_true(asprintf(&f->url, "sqlite:%s/posthorn.db", f->folder) > 0);
     }
     fixture_open(f);
-    uint64_t last_key = 0;
-    assert_int_equal(store_last_key(f->store, &last_key), 0);
-    int64_t newest = id_ms((struct id){.key = last_key});
-    f->now = newest >= FIRST_NOW ? newest + 40 * DAY_MS : FIRST_NOW;
+    f->now = FIRST_NOW;
     *state = f;
     return 0;
 }
@@ -92,6 +129,9 @@ int fixture_teardown(void **state) {
     fixture_close(f);
     if (f->folder)
         folder_remove(f->folder);
+    if (f->schema)
+        drop_schema(f->schema);
+    free(f->schema);
     free(f->folder);
     free(f->url);
     free(f);

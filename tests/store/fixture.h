@@ -1,6 +1,5 @@
-/* What the tests of the store share. They are written against store.h alone and run on the store that
- * POSTHORN_TEST_STORE names, or else on a fresh SQLite file each. A named store is not emptied: a test makes
- * tenants of its own and asserts nothing about others'. */
+/* What the tests of the store share. They are written against store.h alone and run on a fresh SQLite file
+ * each, or in a fresh schema each of the PostgreSQL server that POSTHORN_TEST_STORE names. */
 #pragma once
 
 #include <setjmp.h>
@@ -20,7 +19,8 @@
 enum { ROWS_MAX = 256 };
 
 struct fixture {
-    char *folder; /* of the SQLite file; NULL for a named store */
+    char *folder; /* of the SQLite file, or NULL */
+    char *schema; /* on the server, or NULL */
     char *url;
     struct store *store;
     struct store_reader *reader;

@@ -16,7 +16,7 @@ enum {
     VERSION_MIN = 130000,
 };
 
-const struct pg_limits pg_usual_limits = {CONNECT_MS, STATEMENT_MS, IDLE_IN_TRANSACTION_MS};
+const struct pg_limits pg_usual_limits = {CONNECT_MS, STATEMENT_MS, IDLE_IN_TRANSACTION_MS, false};
 
 /* The first line, without what only PostgreSQL's developers need. */
 static struct slice first_line(const char *text) {
@@ -120,9 +120,10 @@ static int set_up(struct pg *c, int64_t deadline_us) {
     snprintf(sql, sizeof sql,
              "SET statement_timeout=%d; SET idle_in_transaction_session_timeout=%d; SET jit=off;"
              "SET default_transaction_isolation='read committed'; SET lock_timeout=0;"
+             "SET default_transaction_read_only=%s;"
              "SELECT set_config('synchronous_commit', 'on', false)"
              " WHERE current_setting('synchronous_commit')='off'",
-             c->limits.statement_ms, c->limits.idle_in_transaction_ms);
+             c->limits.statement_ms, c->limits.idle_in_transaction_ms, c->limits.read_only ? "on" : "off");
     if (PQsetnonblocking(c->conn, 1) < 0)
         return -EIO;
     PGresult *result = ask(c->conn, sql, deadline_us);

@@ -16,8 +16,15 @@ enum {
     PG_PENDING_MAX = 1024, /* statements sent whose results were not taken; then they are taken first */
 };
 
+/* The first of the two numbers of each advisory lock. The second: 0 the schema, 1 slots of nodes, 2 the keys
+ * that seal. */
+#define PG_LOCK_CLASS "1886352244"
+/* The cluster's clock: the database's, Unix milliseconds. */
+#define PG_NOW "(extract(epoch from clock_timestamp()) * 1000)::bigint"
+
 struct pg_limits {
     int connect_ms, statement_ms, idle_in_transaction_ms;
+    bool read_only;
 };
 extern const struct pg_limits pg_usual_limits;
 

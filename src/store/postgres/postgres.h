@@ -10,7 +10,9 @@ struct pg_buffers; /* what a transaction has gathered to be written: see pg_flus
 /* This process among those that share the store; no 0: not registered yet. */
 struct pg_node {
     uint32_t no;
-    int64_t epoch, commit_seq;
+    int64_t epoch;
+    int64_t commit_seq; /* of the last transaction, or attempt at one */
+    bool fresh;         /* made in this transaction */
 };
 
 struct pg_store {
@@ -21,6 +23,7 @@ struct pg_store {
     struct sealing sealing;
     struct pg_rows lent; /* the row of the last store_get_… */
     struct pg_buffers *buffers;
+    bool changed; /* the control plane, in this transaction */
     bool replay_progress;
 };
 
@@ -55,6 +58,49 @@ int pg_flush(struct pg_store *s) MUST_USE;
 /* Forgets what was gathered: the transaction, or the savepoint, is rolled back. Since a savepoint begins with
  * empty buffers, what they hold is all of it. */
 void pg_buffers_drop(struct pg_store *s);
+
+/* ---- nodes (node.c) ---- */
+
+enum { PG_LEASE_MS = 10000 };
+
+/* Enters this process among the nodes, once, within a transaction. */
+int pg_node_register(struct pg_store *s, const char *name, int64_t now) MUST_USE;
+/* Leaves them: what it held is free. */
+void pg_node_leave(struct pg_store *s);
+/* Commits; the node's own row goes with it. When another node has declared this one dead the process ends:
+ * its supervisor starts it anew. */
+int pg_node_commit(struct pg_store *s) MUST_USE;
+
+/* ---- the schema (migrate.c) ---- */
+
+/* Brings the schema up to date, under a lock; *ret_from is what it was (0: new), *ret_to what it is. c is
+ * outside of a transaction. */
+int pg_migrate(struct pg *c, size_t *ret_from, size_t *ret_to, const char **ret_message) MUST_USE;
+/* A connection to a store that need not be open, looked at for what would make it unfit. *ret_source goes
+ * with it. */
+int pg_open_url(const char *url, struct pg *c, struct pg_source **ret_source,
+                const char **ret_message) MUST_USE;
+
+/* ---- the control plane ---- */
+
+/* Tells the other nodes of a change, once the transaction is committed. */
+enum pg_change { PG_CHANGE_TENANT = 1, PG_CHANGE_SUBSCRIPTION = 2, PG_CHANGE_KEY = 3 };
+int pg_note_change(struct pg_store *s, enum pg_change kind, uint32_t tenant_no, uint64_t no) MUST_USE;
+
+/* Columns: no, id, doc, created_at, updated_at */
+#define PG_TENANT_COLUMNS "no, id, doc, created_at, updated_at"
+void pg_read_tenant(const struct pg_rows *rows, struct tenant_record *ret);
+/* Columns: no, tenant, key, tail, status, disabled_reason, doc, created_at, updated_at, resumed_at,
+ * failing_since, raised_since, jobs_settled, relane */
+#define PG_SUBSCRIPTION_COLUMNS                                                                              \
+    "no, tenant, key, tail, status, disabled_reason, doc, created_at, updated_at, resumed_at, "              \
+    "failing_since, raised_since, jobs_settled, relane"
+void pg_read_subscription(const struct pg_rows *rows, struct subscription_record *ret);
+
+/* As a LIMIT. */
+static inline int64_t pg_limit(size_t limit) {
+    return limit > INT64_MAX ? INT64_MAX : (int64_t)limit;
+}
 
 /* A row that a store_get_… lends to its caller until the next call. */
 static inline struct pg_rows *pg_lend(struct pg_store *s) {

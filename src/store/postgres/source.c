@@ -37,10 +37,10 @@ static int split_hosts(struct pg_source *s, const char *list, char *ret[PG_HOSTS
     return 0;
 }
 
-static void add(struct pg_source *s, size_t *n, const char *keyword, const char *value) {
-    CHECK(*n + 1 < PG_KEYWORDS_MAX);
-    s->keywords[*n] = keyword;
-    s->values[(*n)++] = value;
+static void add(struct pg_source *s, const char *keyword, const char *value) {
+    CHECK(s->n + 1 < PG_KEYWORDS_MAX);
+    s->keywords[s->n] = keyword;
+    s->values[s->n++] = value;
 }
 
 static bool is_in(const char *keyword, const char *const list[][2], size_t n) {
@@ -51,9 +51,8 @@ static bool is_in(const char *keyword, const char *const list[][2], size_t n) {
 }
 
 static int fill(struct pg_source *s) {
-    size_t n = 0;
     for (size_t i = 0; i < 3; i++) {
-        add(s, &n, host_keywords[i], NULL);
+        add(s, host_keywords[i], NULL);
         int r = split_hosts(s, option(s, host_keywords[i]), s->hosts[i]);
         if (r < 0)
             return r;
@@ -63,13 +62,13 @@ static int fill(struct pg_source *s) {
         bool is_host = strcmp(o->keyword, "host") == 0 || strcmp(o->keyword, "hostaddr") == 0 ||
                        strcmp(o->keyword, "port") == 0;
         if (o->val && !is_host && !is_in(o->keyword, always, sizeof always / sizeof always[0]))
-            add(s, &n, o->keyword, o->val);
+            add(s, o->keyword, o->val);
     }
     for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++)
         if (!option(s, defaults[i][0]))
-            add(s, &n, defaults[i][0], defaults[i][1]);
+            add(s, defaults[i][0], defaults[i][1]);
     for (size_t i = 0; i < sizeof always / sizeof always[0]; i++)
-        add(s, &n, always[i][0], always[i][1]);
+        add(s, always[i][0], always[i][1]);
     const char *timeout = option(s, "connect_timeout");
     s->connect_ms = timeout ? atoi(timeout) * 1000 : 0;
     const char *host = option(s, "host") ? option(s, "host") : option(s, "hostaddr");
@@ -100,6 +99,7 @@ int pg_source_parse(const char *url, struct pg_source **ret, const char **ret_me
 void pg_source_free(struct pg_source *s) {
     if (!s)
         return;
+    wipe_free(s->password);
     for (const PQconninfoOption *o = s->options; o && o->keyword; o++)
         if (o->val)
             explicit_bzero(o->val, strlen(o->val));
@@ -108,6 +108,16 @@ void pg_source_free(struct pg_source *s) {
         for (size_t n = 0; n < PG_HOSTS_MAX; n++)
             free(s->hosts[i][n]);
     free(s);
+}
+
+int pg_source_keep_password(struct pg_source *s, const char *password) {
+    if (!password || !*password || option(s, "password") || s->password)
+        return 0;
+    s->password = strdup(password);
+    if (!s->password)
+        return -ENOMEM;
+    add(s, "password", s->password);
+    return 0;
 }
 
 void pg_source_host(const struct pg_source *s, size_t n, const char *values[PG_KEYWORDS_MAX]) {

@@ -16,12 +16,16 @@ struct pg_source {
     char *hosts[3][PG_HOSTS_MAX]; /* host, hostaddr, port of each; NULL: libpq's own choice */
     size_t hosts_n;
     int connect_ms; /* as the URL has it; 0: it does not say */
+    size_t n;
+    char *password; /* of elsewhere than the URL */
     char name[256];
 };
 
 /* -EINVAL: it is no such URI; -ENOMEM. */
 int pg_source_parse(const char *url, struct pg_source **ret, const char **ret_message) MUST_USE;
 void pg_source_free(struct pg_source *s); /* NULL-safe */
+/* For later connections, when the URL has none (NULL or "": there is nothing to keep). -ENOMEM. */
+int pg_source_keep_password(struct pg_source *s, const char *password) MUST_USE;
 /* The values that name the n-th host. */
 void pg_source_host(const struct pg_source *s, size_t n, const char *values[PG_KEYWORDS_MAX]);
 

@@ -41,3 +41,7 @@ const size_t sqlite_migrations_n = sizeof sqlite_migrations / sizeof sqlite_migr
 
 const char *const postgres_migrations[] = {postgres_001_initial};
 const size_t postgres_migrations_n = sizeof postgres_migrations / sizeof postgres_migrations[0];
+const size_t postgres_runs_from[] = {1};
+_Static_assert(sizeof postgres_runs_from / sizeof postgres_runs_from[0] ==
+                   sizeof postgres_migrations / sizeof postgres_migrations[0],
+               "one of each migration");

@@ -10,3 +10,6 @@ extern const size_t sqlite_migrations_n;
 
 extern const char *const postgres_migrations[];
 extern const size_t postgres_migrations_n;
+/* The oldest schema a program may know and still run on that of postgres_migrations[i]: nodes of two
+ * neighbouring versions run side by side while a cluster is brought up to date. */
+extern const size_t postgres_runs_from[];
