@@ -71,8 +71,11 @@ static int failed(const char *what, int error, const char *advice) {
 
 /* ---- what the stages ask of one another ---- */
 
-static void after_commit(void *arg) {
+static void after_transaction(void *arg, bool committed) {
     struct server *s = arg;
+    dispatch_made(s->dispatch, committed);
+    if (!committed)
+        return;
     fanout_announce(s->fanout, s->dispatch);
     pump_kick(s->pump);
     replayer_committed(s->replayer, s->store);
@@ -345,7 +348,7 @@ static int start_stages(struct server *s) {
         return r;
     s->apply =
         (struct apply_context){s->store, s->writer, s->fanout, s->dispatch, s->c->allow_http, &s->policies};
-    writer_on_commit(s->writer, after_commit, s);
+    writer_on_end(s->writer, after_transaction, s);
     r = start_lanes(s);
     struct ingest_options ingest = {s->writer, s->fanout,  s->dispatch, s->bodies,
                                     &s->ids,   s->metrics, s->tracer};

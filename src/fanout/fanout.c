@@ -138,11 +138,20 @@ static int insert(struct fanout *f, struct store *st, const struct new_delivery 
     int r = n ? store_insert_deliveries(st, d, n, &made) : 0;
     if (r < 0 || n == 0)
         return r;
-    for (size_t i = 0; i < n && r == 0; i++)
-        r = note(f, d[i].subscription_no, d[i].due_at);
+    for (size_t i = 0; i < n && r == 0; i++) {
+        CHECK(!d[i].begun_at || made == n); /* it was new */
+        r = d[i].begun_at ? 0 : note(f, d[i].subscription_no, d[i].due_at);
+    }
     *deliveries += (uint32_t)made;
     metrics_gauge_add(f->metrics, METRIC_DELIVERIES_PENDING, (int64_t)made);
     return r;
+}
+
+/* Begun, if it may be. */
+static struct new_delivery begin(struct dispatch *d, struct new_delivery n, int64_t now) {
+    if (d && dispatch_begin(d, &n, now, &n.lease_until))
+        n.begun_at = now;
+    return n;
 }
 
 /* What a subscription matches has changed since this job was accepted: it has had its part. */
@@ -153,7 +162,8 @@ static bool has_had(const struct subscription *s, uint64_t seq) {
 /* Makes deliveries for up to FANOUT_CHUNK subscriptions up to number `upper`; *cursor moves to the last one
  * looked at, or to `upper` when all are done. `seq` is the job's, SEQ_NONE for an event without one. */
 static int expand_chunk(struct fanout *f, struct store *st, const struct event_record *e, uint64_t seq,
-                        int64_t now, uint32_t *cursor, uint32_t upper, uint32_t *deliveries) {
+                        int64_t now, uint32_t *cursor, uint32_t upper, struct dispatch *d,
+                        uint32_t *deliveries) {
     struct new_delivery chunk[FANOUT_CHUNK];
     size_t n = 0;
     uint64_t steps = 0;
@@ -171,7 +181,7 @@ static int expand_chunk(struct fanout *f, struct store *st, const struct event_r
         if (wanted < 0)
             return wanted;
         if (wanted)
-            chunk[n++] = delivery_for(e, s, false, now);
+            chunk[n++] = begin(d, delivery_for(e, s, false, now), now);
         *cursor = s->no;
     }
     return insert(f, st, chunk, n, deliveries);
@@ -205,15 +215,15 @@ static int start_job(struct fanout *f, struct store *st, struct event_record *e,
 }
 
 int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uint32_t only_subscription,
-                 int64_t now) {
+                 int64_t now, struct dispatch *d) {
     e->deliveries = 0;
     e->has_job = false;
     if (only_subscription) {
         struct subscription *s = index_get(f->index, only_subscription);
         if (!s)
             return -ENOENT;
-        struct new_delivery d = delivery_for(e, s, true, now);
-        return insert(f, st, &d, 1, &e->deliveries);
+        struct new_delivery n = delivery_for(e, s, true, now);
+        return insert(f, st, &n, 1, &e->deliveries);
     }
     struct index_walk walk;
     index_match(f->index, e->tenant_no, e->type, 0, &walk);
@@ -222,7 +232,7 @@ int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uin
     if (bound > most || (bound >= JOB_MIN && f->made_at_once + bound > FANOUT_A_TRANSACTION_MAX))
         return start_job(f, st, e, 0);
     uint32_t cursor = 0, upper = index_upper(f->index);
-    int r = expand_chunk(f, st, e, SEQ_NONE, now, &cursor, upper, &e->deliveries);
+    int r = expand_chunk(f, st, e, SEQ_NONE, now, &cursor, upper, d, &e->deliveries);
     f->made_at_once += e->deliveries;
     /* A chunk has room for all of them, but their filters may cost too much for one transaction. */
     return r < 0 || cursor == upper ? r : start_job(f, st, e, cursor);
@@ -259,7 +269,7 @@ static int advance(struct fanout *f, struct store *st, struct fanout_job *job, i
     int r = store_get_event(st, job->tenant_no, job->event_key, &e);
     if (r < 0)
         return r;
-    r = expand_chunk(f, st, &e, job->seq, now, &job->cursor, job->upper, &job->deliveries);
+    r = expand_chunk(f, st, &e, job->seq, now, &job->cursor, job->upper, NULL, &job->deliveries);
     if (r < 0)
         return r;
     job->state = job->cursor >= job->upper ? FANOUT_DONE : FANOUT_EXPANDING;

@@ -46,9 +46,11 @@ int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscrip
                            uint64_t *ret_settled) MUST_USE;
 
 /* In the event's transaction, before store_insert_events: makes its deliveries, or its job when they are many
- * (sets e->deliveries and e->has_job). only_subscription != 0: a test, to that subscription alone. */
+ * (sets e->deliveries and e->has_job). only_subscription != 0: a test, to that subscription alone. `d` begins
+ * those that have their place at once (dispatch_begin); NULL: none. What may be undone without its
+ * transaction must not be begun. */
 int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uint32_t only_subscription,
-                 int64_t now) MUST_USE;
+                 int64_t now, struct dispatch *d) MUST_USE;
 
 /* Expands the next chunk of the job whose turn it is (jobs take turns). *ret_more: there is more to do. Jobs
  * that a stop left behind are found by themselves: call it once at start. */

@@ -37,7 +37,7 @@ static int publish(const struct raiser *r, struct store *s, uint32_t to, const c
                                   .schema_version = p.schema_version,
                                   .body = blob_slice(envelope),
                                   .data_size = (uint32_t)data.n};
-    int error = fanout_event(r->fanout, s, &record, 0, e->at);
+    int error = fanout_event(r->fanout, s, &record, 0, e->at, NULL);
     if (error == 0)
         error = store_insert_events(s, &record, 1);
     if (error == 0)

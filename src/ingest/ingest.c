@@ -104,7 +104,7 @@ static int keep_whole_request(struct ingest_request *q, struct store *st) {
     return r;
 }
 
-static int accept_event(struct ingest_request *q, struct ingest_event *e, struct store *st) {
+static int accept_event(struct ingest_request *q, struct ingest_event *e, struct store *st, int64_t now) {
     const struct ingest_options *o = &q->ingest->o;
     const struct publish *p = &e->publish;
     struct event_record record = {
@@ -118,7 +118,7 @@ static int accept_event(struct ingest_request *q, struct ingest_event *e, struct
         .data_size = (uint32_t)p->data.n,
         .trace = q->kept_trace ? blob_slice(q->kept_trace) : SLICE_NONE,
     };
-    int r = fanout_event(o->fanout, st, &record, q->only_subscription, q->submitted_at);
+    int r = fanout_event(o->fanout, st, &record, q->only_subscription, now, o->dispatch);
     q->deliveries += record.deliveries;
     if (r == 0)
         r = store_insert_events(st, &record, 1);
@@ -133,11 +133,12 @@ static int accept_request(struct writer_job *job, struct store *st) {
     if (r != 0)
         return r < 0 ? r : 0;
     r = fold_events(q, st);
+    int64_t now = clock_now_ms(); /* it may have waited for its turn */
     if (q->span)
         q->fanout_us = clock_mono_us();
     for (size_t i = 0; r == 0 && i < q->n; i++)
         if (!q->events[i].duplicate)
-            r = accept_event(q, &q->events[i], st);
+            r = accept_event(q, &q->events[i], st, now);
     if (q->span)
         q->fanned_out_us = clock_mono_us();
     if (r == 0 && q->idempotency_key.p)

@@ -32,17 +32,17 @@ struct allowance lane_allowance(struct lane *l, int64_t now) {
         return wait_until(LANE_WAIT_NONE, l->next_due_at);
     if (l->rest_until > now)
         return wait_until(LANE_WAIT_RATE_LIMIT, l->rest_until);
-    uint32_t tasks = breaker_allowance(&l->breaker, now), in_flight = l->in_flight + l->inherited;
+    uint32_t tasks = breaker_allowance(&l->breaker, now), used = l->in_flight + l->inherited + l->permits;
     if (!tasks)
         return wait_until(LANE_WAIT_BREAKER,
                           l->breaker.state == BREAKER_OPEN ? l->breaker.probe_at : INT64_MAX);
     if (l->breaker.state == BREAKER_OPEN && l->inherited) /* one of them may be a probe */
         return wait_until(LANE_WAIT_BREAKER, INT64_MAX);
     uint32_t limit = concurrency_limit(&l->concurrency, s->policy->max_in_flight);
-    if (in_flight >= limit)
+    if (used >= limit)
         return wait_until(LANE_WAIT_CONCURRENCY, INT64_MAX);
-    if (tasks > limit - in_flight)
-        tasks = limit - in_flight;
+    if (tasks > limit - used)
+        tasks = limit - used;
     if (s->policy->rate_per_second) {
         uint32_t tokens =
             bucket_available(&l->bucket, s->policy->rate_per_second, s->policy->rate_burst, now);
@@ -87,4 +87,5 @@ void lane_refresh(struct lanes *ls, struct lane *l, int64_t now) {
             CHECK(heap_set(&ls->wakes, &l->wake, a.wake_at) == 0);
     }
     lane_refresh_expiry(ls, l, now);
+    lane_refresh_permits(ls, l, now);
 }

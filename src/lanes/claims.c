@@ -9,10 +9,12 @@ static const double reserved_share[TIERS] = {[TIER_PREMIUM] = 0.2, [TIER_STANDAR
 
 /* How many more a tier may have in flight: what is free less what the other tiers have reserved and do not
  * use. */
-static uint32_t tier_room(const struct lanes *ls, enum tenant_tier tier) {
-    int64_t room = (int64_t)ls->budget - lanes_in_flight(ls);
+uint32_t lanes_tier_room(const struct lanes *ls, enum tenant_tier tier) {
+    int64_t room = ls->budget;
     for (int t = 0; t < TIERS; t++) {
-        int64_t reserve = (int64_t)(reserved_share[t] * ls->budget) - ls->in_flight[t];
+        int64_t used = (int64_t)ls->in_flight[t] + ls->pools[t];
+        int64_t reserve = (int64_t)(reserved_share[t] * ls->budget) - used;
+        room -= used;
         if (t != (int)tier && reserve > 0)
             room -= reserve;
     }
@@ -21,7 +23,11 @@ static uint32_t tier_room(const struct lanes *ls, enum tenant_tier tier) {
 
 void lanes_tiers_with_room(const struct lanes *ls, bool ret[TIERS]) {
     for (int t = 0; t < TIERS; t++)
-        ret[t] = tier_room(ls, (enum tenant_tier)t) > 0;
+        ret[t] = lanes_tier_room(ls, (enum tenant_tier)t) > 0;
+}
+
+int64_t lane_lease_ms(const struct lanes *ls, const struct lane *l) {
+    return l->subscription->policy->timeout_ms + ls->margin_ms;
 }
 
 void lane_count_in_flight(struct lanes *ls, struct lane *l, int64_t delta) {
@@ -78,7 +84,7 @@ size_t lanes_plan(struct lanes *ls, int64_t now, struct lane_claim *ret, size_t 
         struct lane *l = fair_pop(&ls->ready, allowed);
         if (!l)
             break;
-        uint32_t most = tier_room(ls, l->group->tier);
+        uint32_t most = lanes_tier_room(ls, l->group->tier);
         if (most > tasks_max)
             most = (uint32_t)tasks_max;
         uint32_t tasks = reserve(ls, l, most, now);
@@ -92,7 +98,7 @@ size_t lanes_plan(struct lanes *ls, int64_t now, struct lane_claim *ret, size_t 
             .limit = tasks,
             .window_ms = (int64_t)s->policy->window_seconds * 1000,
             .resumed_at = s->resumed_at,
-            .lease_ms = s->policy->timeout_ms + ls->margin_ms,
+            .lease_ms = lane_lease_ms(ls, l),
             .probe = breaker_next_probe(&l->breaker),
         };
     }

@@ -15,6 +15,7 @@ struct command {
     uint32_t no, n;
     void (*stopped)(void *arg);
     void *arg;
+    uint64_t lane_changes;
     size_t notices_n;
     struct lane_notice notices[];
 };
@@ -30,6 +31,7 @@ static int post(struct delivery_loop *d, struct command *c, void (*fn)(struct lo
 
 static void do_put(struct loop_message *m) {
     struct command *c = (struct command *)m;
+    c->d->lane_changes = c->lane_changes;
     if (lanes_put(c->d->lanes, c->subscription, c->resumed ? &c->start : NULL, clock_now_ms()) < 0)
         log_error("no memory for a lane; it is served after the next start",
                   log_id("subscription", ID_SUBSCRIPTION, c->subscription->id));
@@ -44,6 +46,7 @@ int delivery_loop_put(struct delivery_loop *d, struct subscription *s, const str
         c->resumed = start != NULL;
         if (start)
             c->start = *start;
+        c->lane_changes = permits_forget(d->permits, s->no);
     }
     return post(d, c, do_put);
 }
@@ -60,8 +63,10 @@ static void do_change(struct loop_message *m) {
 
 int delivery_loop_change(struct delivery_loop *d, struct subscription *s) {
     struct command *c = calloc(1, sizeof *c);
-    if (c)
+    if (c) {
         c->subscription = subscription_ref(s);
+        c->lane_changes = permits_forget(d->permits, s->no);
+    }
     return post(d, c, do_change);
 }
 
@@ -116,6 +121,7 @@ int delivery_loop_disinherit(struct delivery_loop *d, uint32_t no, uint32_t n) {
 
 static void do_remove(struct loop_message *m) {
     struct command *c = (struct command *)m;
+    c->d->lane_changes = c->lane_changes;
     removals_add(c->d, c->no, c->stopped, c->arg);
     free(c);
 }
@@ -126,6 +132,7 @@ int delivery_loop_remove(struct delivery_loop *d, uint32_t no, void (*stopped)(v
         c->no = no;
         c->stopped = stopped;
         c->arg = arg;
+        c->lane_changes = permits_forget(d->permits, no);
     }
     return post(d, c, do_remove);
 }
@@ -151,6 +158,44 @@ int delivery_loop_notify(struct delivery_loop *d, const struct lane_notice *noti
         memcpy(c->notices, notices, n * sizeof *notices);
     }
     return post(d, c, do_notify);
+}
+
+struct news {
+    struct loop_message message;
+    struct delivery_loop *d;
+    size_t n;
+    struct task tasks[];
+};
+
+static void do_begin(struct loop_message *m) {
+    struct news *c = (struct news *)m;
+    int64_t now = clock_now_ms();
+    for (size_t i = 0; i < c->n; i++) {
+        lanes_begun(c->d->lanes, c->tasks[i].subscription_no, now);
+        delivery_begin(c->d, &c->tasks[i], now);
+    }
+    free(c);
+}
+
+bool delivery_loop_begin(struct delivery_loop *d, const struct new_delivery *n, int64_t now,
+                         int64_t *ret_lease_until) {
+    return permits_begin(d->permits, n, now, ret_lease_until);
+}
+
+void delivery_loop_made(struct delivery_loop *d, bool committed) {
+    if (!committed) {
+        permits_give_up(d->permits);
+        return;
+    }
+    size_t n;
+    const struct task *tasks = permits_committed(d->permits, &n);
+    struct news *c = n ? malloc(sizeof *c + n * sizeof *tasks) : NULL;
+    if (!c)
+        return; /* without memory: after the next commit */
+    *c = (struct news){.message.fn = do_begin, .d = d, .n = n};
+    memcpy(c->tasks, tasks, n * sizeof *tasks);
+    permits_told(d->permits);
+    loop_post(d->loop, &c->message);
 }
 
 struct stats_question {

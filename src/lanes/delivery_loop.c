@@ -155,6 +155,9 @@ static int open_parts(struct delivery_loop *d, struct tenant_budgets *tenants, u
     if (r < 0)
         return r;
     d->turn = calloc(1, sizeof *d->turn);
+    r = permits_new(&d->permits);
+    if (r < 0)
+        return r;
     d->signer = signer_new();
     return d->turn && d->signer ? 0 : -ENOMEM;
 }
@@ -211,6 +214,7 @@ void delivery_loop_free(struct delivery_loop *d) {
     store_reader_close(d->reader);
     signer_free(d->signer);
     loop_free(d->loop);
+    permits_free(d->permits);
     free(d->turn);
     free(d);
 }

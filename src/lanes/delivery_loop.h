@@ -16,7 +16,8 @@ void delivery_loop_end(struct delivery_loop *d);
 void delivery_loop_join(struct delivery_loop *d);
 void delivery_loop_free(struct delivery_loop *d);
 
-/* From any thread; each may fail with -ENOMEM. */
+/* Each may fail with -ENOMEM. Notices and questions come from any thread, the others from the writer's (or
+ * before there are deliveries). */
 int delivery_loop_put(struct delivery_loop *d, struct subscription *s,
                       const struct lane_start *start) MUST_USE;
 /* Only when it has the lane. */
@@ -31,4 +32,8 @@ int delivery_loop_disinherit(struct delivery_loop *d, uint32_t no, uint32_t n) M
 int delivery_loop_remove(struct delivery_loop *d, uint32_t no, void (*stopped)(void *arg),
                          void *arg) MUST_USE;
 int delivery_loop_notify(struct delivery_loop *d, const struct lane_notice *notices, size_t n) MUST_USE;
+/* dispatch_begin and dispatch_made, of one loop. */
+bool delivery_loop_begin(struct delivery_loop *d, const struct new_delivery *n, int64_t now,
+                         int64_t *ret_lease_until);
+void delivery_loop_made(struct delivery_loop *d, bool committed);
 int delivery_loop_stats(struct delivery_loop *d, uint32_t no, struct lane_stats *ret) MUST_USE;

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "lanes/delivery_loop.h"
+#include "lanes/permits.h"
 #include "lanes/turn.h"
 
 /* A subscription being removed: who waits, and what is left to close. */
@@ -27,6 +28,9 @@ struct delivery_loop {
     struct signer *signer;
     struct rng rng;
     struct attempt_context context;
+
+    struct permits *permits; /* the writer's thread alone */
+    uint64_t lane_changes;   /* that were heard of, as permits_forget counts them */
 
     struct turn *turn; /* the one there is */
     bool turn_under_way;

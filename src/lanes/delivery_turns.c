@@ -20,6 +20,8 @@ static int run_turn(struct writer_job *job, struct store *s) {
 static void turn_committed(struct writer_job *job, int result) {
     struct delivery_loop *d = (struct delivery_loop *)((char *)job - offsetof(struct delivery_loop, job));
     d->turn->result = result;
+    if (result == 0)
+        permits_apply(d->permits, &d->turn->permits);
     if (result == 0 && d->turn->relaned)
         d->o.changed(d->o.arg, d->turn->relane.subscription_no);
     if (result == 0 && d->turn->disabled_any)
@@ -81,6 +83,7 @@ static void turn_failed(struct delivery_loop *d, int64_t now) {
     for (size_t i = 0; i < t->claims_n; i++)
         if (lanes_claimed(d->lanes, &t->claims[i], true, now))
             removals_sending_stopped(d, t->claims[i].subscription_no);
+    lanes_permits_planned(d->lanes, &t->permits, true, now);
     expire_on(d, 0, now);
     d->relane_walked = 0; /* what the walk has moved was rolled back */
     d->no_turn_before = now + TURN_RETRY_MS;
@@ -100,6 +103,7 @@ static void turn_succeeded(struct delivery_loop *d, int64_t now) {
         lanes_relaned(d->lanes, &t->relane);
         lanes_due(d->lanes, t->relane.subscription_no, now, now);
     }
+    lanes_permits_planned(d->lanes, &t->permits, false, now);
     if (t->closing)
         removals_progressed(d, t->closing, t->closed);
     for (size_t i = 0; i < t->tasks_n; i++)
@@ -153,11 +157,18 @@ static void fill_turn(struct delivery_loop *d, int64_t now) {
     t->closing = removals_next_closing(d);
     t->claims_n = t->expiries_n = 0;
     t->relane.subscription_no = 0;
+    t->permits.n = 0;
+    memset(t->permits.pools, 0, sizeof t->permits.pools);
     if (d->stopping || lease_is_over(d))
         return;
     choose_relane(d);
     t->claims_n = lanes_plan(d->lanes, now, t->claims, TURN_CLAIMS_MAX, TURN_TASKS_MAX);
     t->expiries_n = lanes_expiries(d->lanes, now, t->expiries, TURN_EXPIRIES_MAX);
+    /* A node's claims are checked against its lease, which new deliveries are not. */
+    if (!d->o.node.ownership && (!turn_is_empty(t) || lanes_permits_urgent(d->lanes))) {
+        lanes_plan_permits(d->lanes, t->claims, t->claims_n, now, &t->permits);
+        t->permits.changes = d->lane_changes;
+    }
 }
 
 static void sleep_until(struct delivery_loop *d, int64_t at_ms, int64_t now) {

@@ -11,6 +11,7 @@ struct dispatch {
     struct tenant_budgets *tenants;
     struct delivery_loop *loops[LOOPS_MAX];
     unsigned loops_n;
+    atomic_bool stopping; /* nothing more is begun */
 };
 
 /* A lane's loop never changes while the process lives. By other bits than its partition, so that few
@@ -42,11 +43,13 @@ int dispatch_start(const struct dispatch_options *o, struct dispatch **ret) {
 }
 
 void dispatch_stop_claiming(struct dispatch *d) {
+    atomic_store(&d->stopping, true);
     for (unsigned i = 0; i < d->loops_n; i++)
         delivery_loop_stop(d->loops[i]);
 }
 
 void dispatch_stop(struct dispatch *d) {
+    atomic_store(&d->stopping, true);
     for (unsigned i = 0; i < d->loops_n; i++)
         delivery_loop_end(d->loops[i]);
     for (unsigned i = 0; i < d->loops_n; i++)
@@ -158,6 +161,16 @@ int dispatch_notify(struct dispatch *d, const struct lane_notice *notices, size_
             d->node.elsewhere(d->node.arg, others, k);
     }
     return dispatch_wake(d, notices, n);
+}
+
+bool dispatch_begin(struct dispatch *d, const struct new_delivery *n, int64_t now, int64_t *ret_lease_until) {
+    return !atomic_load_explicit(&d->stopping, memory_order_relaxed) &&
+           delivery_loop_begin(d->loops[loop_of(d, n->subscription_no)], n, now, ret_lease_until);
+}
+
+void dispatch_made(struct dispatch *d, bool committed) {
+    for (unsigned i = 0; i < d->loops_n; i++)
+        delivery_loop_made(d->loops[i], committed);
 }
 
 int dispatch_stats(struct dispatch *d, uint32_t subscription_no, struct lane_stats *ret) {

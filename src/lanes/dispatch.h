@@ -69,7 +69,7 @@ void dispatch_stop(struct dispatch *d);
 void dispatch_free(struct dispatch *d);
 
 /* A new or changed subscription: takes effect on the next attempt. Takes its own reference. A lane that is
- * not this node's is let go of. */
+ * not this node's is let go of. On the writer's thread, as dispatch_remove, or before it has work. */
 int dispatch_configure(struct dispatch *d, struct subscription *s) MUST_USE;
 /* The lane of a subscription that was served before, as it was left. */
 int dispatch_resume(struct dispatch *d, struct subscription *s, const struct lane_start *start) MUST_USE;
@@ -96,6 +96,12 @@ int dispatch_notify(struct dispatch *d, const struct lane_notice *notices, size_
 /* The same of what other nodes may have told, or a look at the store has found: what is not this node's is
  * passed over. */
 int dispatch_wake(struct dispatch *d, const struct lane_notice *notices, size_t n) MUST_USE;
+
+/* Whether a new delivery may be begun as it is made: its lane has left a place for it (permits.h). Then make
+ * it with this lease, and begun_at now; its loop sends it after the commit. On the writer's thread, in the
+ * transaction, whose end dispatch_made is to be told. Never on a node among several. */
+bool dispatch_begin(struct dispatch *d, const struct new_delivery *n, int64_t now, int64_t *ret_lease_until);
+void dispatch_made(struct dispatch *d, bool committed);
 
 /* Asks the lane's loop and waits for its answer (microseconds; at most a second: then -ETIMEDOUT). Not from a
  * loop's thread. */

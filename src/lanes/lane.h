@@ -1,5 +1,6 @@
 /* Lanes from the inside, as the rooms behind lanes.h share them: lanes.c (they come and go, and fall due),
- * lane_table.c, allowance.c, fair.c, claims.c, outcomes.c, history.c, lane_memory.c, lane_stats.c. */
+ * lane_table.c, allowance.c, fair.c, claims.c, lane_permits.c, outcomes.c, history.c, lane_memory.c,
+ * lane_stats.c. */
 #pragma once
 
 #include <uthash.h>
@@ -24,10 +25,11 @@ struct lane {
     uint32_t no;
     struct subscription *subscription;
     struct lane_group *group;
-    struct lane *prev, *next;               /* in the group's queue, while `queued` */
-    struct lane *relane_prev, *relane_next; /* in the list of those that hold for a change of ordering */
-    uint64_t relaned;                       /* the change that the store has followed, the snapshot not yet */
-    struct heap_node wake;                  /* when waiting alone can make it sendable */
+    struct lane *prev, *next;                 /* in the group's queue, while `queued` */
+    struct lane *relane_prev, *relane_next;   /* in the list of those that hold for a change of ordering */
+    struct lane *permits_prev, *permits_next; /* in the list of those whose permits are to change */
+    uint64_t relaned;      /* the change that the store has followed, the snapshot not yet */
+    struct heap_node wake; /* when waiting alone can make it sendable */
     struct heap_node expiry;
     int64_t next_due_at;   /* of what the store holds, INT64_MAX when nothing waits */
     int64_t rest_until;    /* backpressure, or a claim that failed */
@@ -38,8 +40,10 @@ struct lane {
     uint32_t inherited;       /* attempts of an owner before this one that are still under way */
     int32_t kept_interval_ms; /* what the store keeps of its memory */
     float kept_limit;
+    uint32_t permits;   /* that the writer has, or has used unheard of as yet (lane_permits.c) */
     uint8_t waiting_on; /* enum lane_wait */
-    bool queued, removed, released, failing_noted, relaning;
+    bool queued, removed, released, failing_noted, relaning, permits_listed;
+    bool lively; /* it has given permits since it changed last */
     struct concurrency concurrency;
     struct bucket bucket;
     struct breaker breaker;
@@ -77,8 +81,11 @@ struct lanes {
     struct lane_group *groups; /* keyed by tenant and tier */
     struct fair_queue ready;
     struct heap wakes, expiries;
-    struct lane *relanes;
+    struct lane *relanes, *permit_lanes;
     uint32_t leaving;          /* lanes released that are not free yet */
+    bool permits_urgent;       /* one of permit_lanes has more than it can spare */
+    uint32_t permits[TIERS];   /* of all lanes */
+    uint32_t pools[TIERS];     /* places that the writer has, or has used unheard of */
     uint32_t in_flight[TIERS]; /* claims under way included */
 };
 
@@ -113,7 +120,8 @@ struct lane *lanes_find(struct lanes *ls, uint32_t no); /* NULL when unknown */
 void lane_free(struct lanes *ls, struct lane *l);
 /* What was in flight or reserved has become more, or less, by delta. */
 void lane_count_in_flight(struct lanes *ls, struct lane *l, int64_t delta);
-/* Which tiers may have more in flight. */
+/* How many more a tier may have in flight, and which may at all. */
+uint32_t lanes_tier_room(const struct lanes *ls, enum tenant_tier tier);
 void lanes_tiers_with_room(const struct lanes *ls, bool ret[TIERS]);
 
 struct allowance {
@@ -127,4 +135,9 @@ struct allowance lane_allowance(struct lane *l, int64_t now);
 void lane_refresh(struct lanes *ls, struct lane *l, int64_t now);
 /* A lane that holds work it may not send sheds what expires meanwhile; while paused nothing expires. */
 void lane_refresh_expiry(struct lanes *ls, struct lane *l, int64_t now);
+/* The same for its permits. */
+void lane_refresh_permits(struct lanes *ls, struct lane *l, int64_t now);
+/* The writer has forgotten them, or is about to. */
+void lane_forget_permits(struct lanes *ls, struct lane *l);
+int64_t lane_lease_ms(const struct lanes *ls, const struct lane *l);
 void lane_set_waiting(struct lanes *ls, struct lane *l, enum lane_wait cause);

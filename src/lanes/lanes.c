@@ -70,6 +70,7 @@ static void set_relaning(struct lanes *ls, struct lane *l, bool relaning) {
 void lane_free(struct lanes *ls, struct lane *l) {
     CHECK(l->in_flight == 0 && l->claiming == 0);
     set_relaning(ls, l, false);
+    lane_forget_permits(ls, l);
     fair_remove(&ls->ready, l);
     heap_remove(&ls->wakes, &l->wake);
     heap_remove(&ls->expiries, &l->expiry);
@@ -153,6 +154,8 @@ int lanes_put(struct lanes *ls, struct subscription *s, const struct lane_start 
     bool added = !l;
     if (added && !(l = add_lane(ls, s, start, now)))
         return -ENOMEM;
+    if (l->group)
+        lane_forget_permits(ls, l);
     int r = join_group(ls, l, s);
     if (r < 0) {
         if (added) {
@@ -191,6 +194,7 @@ bool lanes_remove(struct lanes *ls, uint32_t no) {
     if (!l)
         return true;
     l->removed = true;
+    lane_forget_permits(ls, l);
     lane_refresh(ls, l, 0);
     if (l->in_flight || l->claiming)
         return false;

@@ -24,6 +24,8 @@ enum {
     LANE_LAST_CHANCE_MS =
         600000, /* behind an open breaker what is owed a last attempt waits for it, two probes long */
     LANE_TENANT_POLL_MS = 25, /* a tenant's cap was met, perhaps by another loop: look again */
+    PERMIT_POOL_MAX = 256,    /* places of a tier that the writer may hold */
+    PERMIT_GRANTS_MAX = 512,  /* lanes that a plan of permits names */
 };
 
 /* A tenant's caps over all its lanes, shared by all loops; counted by reference. */
@@ -82,6 +84,45 @@ size_t lanes_plan(struct lanes *ls, int64_t now, struct lane_claim *ret, size_t 
 /* A claim's answer (its results filled in), or `failed`: nothing was claimed, ask again a little later. true:
  * the lane had been removed, and is gone now. */
 bool lanes_claimed(struct lanes *ls, const struct lane_claim *c, bool failed, int64_t now);
+
+/* What changes of the leave to begin new deliveries that the writer has (permits.h), as far as a turn takes
+ * it along. */
+struct permit_grant {
+    uint32_t subscription_no;
+    uint32_t places;                /* so many more, … */
+    const struct lane_claim *claim; /* … or what this claim of the turn leaves unused, … */
+    bool back;                      /* … or all are taken back */
+    int64_t lease_ms;
+    enum tenant_tier tier;
+    struct tenant_budget *budget;
+    uint32_t done; /* result: so many were given, or came back */
+};
+struct permit_pool {
+    uint32_t places; /* so many more */
+    bool back;       /* all are taken back */
+    uint32_t taken;  /* result: so many came back */
+};
+struct permit_plan {
+    uint64_t changes; /* of lanes that the loop had heard of */
+    struct permit_grant grants[PERMIT_GRANTS_MAX];
+    size_t n;
+    struct permit_pool pools[TIERS];
+};
+static inline bool permit_plan_is_empty(const struct permit_plan *p) {
+    bool pools = false;
+    for (int t = 0; t < TIERS; t++)
+        pools |= p->pools[t].places || p->pools[t].back;
+    return !p->n && !pools;
+}
+/* Whether permits are in the way of other work, and want a turn of their own. */
+bool lanes_permits_urgent(const struct lanes *ls);
+/* All but `changes`, after lanes_plan and what it answered. */
+void lanes_plan_permits(struct lanes *ls, const struct lane_claim *claims, size_t claims_n, int64_t now,
+                        struct permit_plan *ret);
+/* It was carried out, or `failed`: it comes up again. */
+void lanes_permits_planned(struct lanes *ls, const struct permit_plan *plan, bool failed, int64_t now);
+/* The writer has used a permit: an attempt begins. */
+void lanes_begun(struct lanes *ls, uint32_t no, int64_t now);
 
 /* An attempt has ended, as far as the network goes: its place is free. */
 struct lane_outcome {

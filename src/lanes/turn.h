@@ -26,7 +26,8 @@ struct turn {
     size_t expiries_n;
     struct lane_relane relane; /* whose open deliveries move to other lane keys */
     struct relane_cursor relane_cursor;
-    uint32_t closing; /* a deleted subscription whose waiting deliveries go to the DLQ, 0: none */
+    struct permit_plan permits; /* carried out after the commit */
+    uint32_t closing;           /* a deleted subscription whose waiting deliveries go to the DLQ, 0: none */
     /* answered */
     struct task tasks[TURN_TASKS_MAX];
     size_t tasks_n;
@@ -41,7 +42,8 @@ struct turn {
 };
 
 static inline bool turn_is_empty(const struct turn *t) {
-    return !t->settlements_n && !t->claims_n && !t->expiries_n && !t->closing && !t->relane.subscription_no;
+    return !t->settlements_n && !t->claims_n && !t->expiries_n && !t->closing && !t->relane.subscription_no &&
+           permit_plan_is_empty(&t->permits);
 }
 
 /* Runs it within a transaction. */

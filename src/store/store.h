@@ -191,8 +191,9 @@ int store_find_idempotency(struct store *s, uint32_t tenant_no, struct slice key
                            struct id *ret_ids, size_t ids_max, size_t *ret_n) MUST_USE;
 
 /* A new delivery: PENDING, due at max(created_at, deliver_at). In an ordered lane (lane_key != 0) it is due
- * only once no earlier open delivery of its lane key stands before it. Inserting one that exists already does
- * nothing. */
+ * only once no earlier open delivery of its lane key stands before it. Or, when begun_at is set (unordered
+ * ones alone): ATTEMPTING already, its attempt 1 claimed then under this lease. Inserting one that exists
+ * already does nothing. */
 struct new_delivery {
     uint64_t event_key;
     uint32_t subscription_no, tenant_no;
@@ -200,6 +201,7 @@ struct new_delivery {
     int64_t order_at;  /* max(created_at, deliver_at) */
     int64_t due_at;    /* when it may be claimed; 0: at order_at */
     bool test;         /* made by the test route: its trigger says so */
+    int64_t begun_at, lease_until;
 };
 /* *ret_made counts those that did not exist before. */
 int store_insert_deliveries(struct store *s, const struct new_delivery *d, size_t n,

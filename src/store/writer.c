@@ -22,8 +22,8 @@ struct writer {
     size_t admitted; /* jobs in the queue that count against queue_max */
     size_t queue_max;
     bool stopping;
-    void (*committed)(void *arg);
-    void *committed_arg;
+    void (*ended)(void *arg, bool committed);
+    void *ended_arg;
 };
 
 static void push(struct writer *w, struct writer_job *job) {
@@ -134,8 +134,8 @@ static void *writer_main(void *arg) {
             metrics_observe(w->metrics, METRIC_STORE_COMMIT, (double)(clock_mono_us() - began) / 1e6);
             metrics_observe(w->metrics, METRIC_STORE_BATCH_SIZE, (double)n);
         }
-        if (r == 0 && w->committed)
-            w->committed(w->committed_arg);
+        if (w->ended)
+            w->ended(w->ended_arg, r == 0);
         while (batch) {
             struct writer_job *job = batch;
             batch = job->next;
@@ -163,9 +163,9 @@ int writer_start(struct store *s, size_t queue_max, struct metrics *m, struct wr
     return 0;
 }
 
-void writer_on_commit(struct writer *w, void (*fn)(void *arg), void *arg) {
-    w->committed = fn;
-    w->committed_arg = arg;
+void writer_on_end(struct writer *w, void (*fn)(void *arg, bool committed), void *arg) {
+    w->ended = fn;
+    w->ended_arg = arg;
 }
 
 void writer_stop(struct writer *w) {

@@ -32,9 +32,9 @@ int writer_start(struct store *s, size_t queue_max, struct metrics *m, struct wr
 /* -EAGAIN when the queue is full, -ESHUTDOWN once it stops: the job was not taken. */
 int writer_submit(struct writer *w, struct writer_job *job) MUST_USE;
 void writer_submit_internal(struct writer *w, struct writer_job *job);
-/* Called on the writer's thread after each commit, before the jobs' done: the place to tell others what is
- * there now. Set before the first submit. */
-void writer_on_commit(struct writer *w, void (*fn)(void *arg), void *arg);
+/* Called on the writer's thread after each transaction, before the jobs' done: the place to tell others what
+ * is there now, or to take back what is void. Set before the first submit. */
+void writer_on_end(struct writer *w, void (*fn)(void *arg, bool committed), void *arg);
 /* Works off what was submitted, then ends the thread and frees. */
 void writer_stop(struct writer *w);
 

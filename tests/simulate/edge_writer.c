@@ -17,8 +17,8 @@ struct writer {
     size_t admitted;
     int batch_result;
     bool busy;
-    void (*committed)(void *arg);
-    void *committed_arg;
+    void (*ended)(void *arg, bool committed);
+    void *ended_arg;
 };
 
 static int64_t commit_ms_max = COMMIT_MS_MAX;
@@ -35,9 +35,9 @@ void edge_writer_slow(int64_t most_ms) {
     commit_ms_max = most_ms > COMMIT_MS_MAX ? most_ms : COMMIT_MS_MAX;
 }
 
-void writer_on_commit(struct writer *w, void (*fn)(void *arg), void *arg) {
-    w->committed = fn;
-    w->committed_arg = arg;
+void writer_on_end(struct writer *w, void (*fn)(void *arg, bool committed), void *arg) {
+    w->ended = fn;
+    w->ended_arg = arg;
 }
 
 static int run_job(struct store *s, struct writer_job *job) {
@@ -71,8 +71,8 @@ static void report(void *arg) {
     struct writer *w = arg;
     struct writer_job *batch = w->batch;
     w->batch = NULL;
-    if (w->batch_result == 0 && w->committed)
-        w->committed(w->committed_arg);
+    if (w->ended)
+        w->ended(w->ended_arg, w->batch_result == 0);
     while (batch) {
         struct writer_job *job = batch;
         batch = job->next;

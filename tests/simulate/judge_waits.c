@@ -9,7 +9,7 @@ enum {
     WAIT_MS_MAX = 20000,     /* of a healthy lane's delivery in calm: the others' timeouts, and their turns */
     STUCK_MS_MAX = 900000,   /* of any lane that may send: longer than each rest and probe interval */
     MEMORY_BASE = 256 << 10, /* reaper, metrics */
-    MEMORY_A_LOOP = 256 << 10, /* its turn */
+    MEMORY_A_LOOP = 384 << 10, /* its turn, and what the writer has begun for it */
     MEMORY_A_LANE = 1536,
     MEMORY_AN_ATTEMPT = 2048,
 };

@@ -65,6 +65,18 @@ static bool behind_fanout(const struct store *s, uint32_t tenant_no, const struc
 
 /* ---- new deliveries ---- */
 
+static void begin(struct store *s, uint32_t row, int64_t now, int64_t lease_until) {
+    struct memory_delivery was = s->deliveries[row], d = was;
+    d.state = DELIVERY_ATTEMPTING;
+    d.attempts++;
+    d.due_at = 0;
+    d.lease_until = lease_until;
+    d.claimed_at = now;
+    d.claimed_in = s->transactions;
+    memory_write(s, row, &d);
+    memory_change(s, CHANGE_CLAIM, row, &was, now);
+}
+
 int store_insert_deliveries(struct store *s, const struct new_delivery *n, size_t count, size_t *ret_made) {
     *ret_made = 0;
     for (size_t i = 0; i < count; i++, n++) {
@@ -83,6 +95,8 @@ int store_insert_deliveries(struct store *s, const struct new_delivery *n, size_
             d.due_at = n->due_at ? n->due_at : n->order_at;
         uint32_t row = memory_insert(s, &d);
         memory_change(s, CHANGE_NEW, row, &d, world_wall());
+        if (n->begun_at)
+            begin(s, row, n->begun_at, n->lease_until);
         *ret_made += 1;
     }
     return 0;
@@ -210,16 +224,8 @@ static bool window_closed(const struct lane_claim *c, const struct memory_delive
 }
 
 static void claim_row(struct store *s, struct lane_claim *c, uint32_t row, int64_t now, struct task *ret) {
-    struct memory_delivery was = s->deliveries[row], d = was;
-    d.state = DELIVERY_ATTEMPTING;
-    d.attempts++;
-    d.due_at = 0;
-    d.lease_until = now + c->lease_ms;
-    d.claimed_at = now;
-    d.claimed_in = s->transactions;
-    memory_write(s, row, &d);
-    memory_change(s, CHANGE_CLAIM, row, &was, now);
-    *ret = task_of(&d);
+    begin(s, row, now, now + c->lease_ms);
+    *ret = task_of(&s->deliveries[row]);
     ret->probe = c->probe;
     c->claimed++;
 }

@@ -9,6 +9,7 @@
 #include "lanes/bucket.h"
 #include "lanes/concurrency.h"
 #include "lanes/lanes.h"
+#include "lanes/permits.h"
 #include "scenario.h"
 #include "world.h"
 
@@ -31,6 +32,7 @@ static const struct {
     [PLANT_LEASE] = {"lease", "leases are reaped three seconds early"},
     [PLANT_FANOUT] = {"fanout", "a fan-out passes over one subscription in fifty"},
     [PLANT_HOARD] = {"hoard", "memory keeps 2 KB for each notice of due work"},
+    [PLANT_EARLY] = {"early", "a new delivery is begun before its deliver_at"},
 };
 
 static enum plant the_plant;
@@ -120,6 +122,14 @@ REPLACES(struct verdict, retry_decide, const struct policy *p, const struct atte
     if (planted(PLANT_BACKOFF) && v.to == DELIVERY_RETRY)
         v.due_at = now;
     return v;
+}
+
+REPLACES(bool, permits_begin, struct permits *p, const struct new_delivery *n, int64_t now,
+         int64_t *ret_lease_until) {
+    struct new_delivery hurried = *n;
+    if (planted(PLANT_EARLY))
+        hurried.due_at = now;
+    return __real_permits_begin(p, &hurried, now, ret_lease_until);
 }
 
 /* No bug: small fan-outs become jobs now and then, so that barriers are met without a thousand lanes. */

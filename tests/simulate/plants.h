@@ -22,6 +22,7 @@ enum plant {
     PLANT_LEASE,
     PLANT_FANOUT,
     PLANT_HOARD,
+    PLANT_EARLY,
     PLANTS,
 };
 

@@ -132,8 +132,11 @@ static const struct subscription *subscription_of(void *arg, uint32_t no) {
     return fanout_subscription(the_process->fanout, no);
 }
 
-static void after_commit(void *arg) {
+static void after_transaction(void *arg, bool committed) {
     (void)arg;
+    dispatch_made(the_process->dispatch, committed);
+    if (!committed)
+        return;
     fanout_announce(the_process->fanout, the_process->dispatch);
     pump_kick(the_process->pump);
 }
@@ -261,7 +264,7 @@ static int start(void) {
                                  .holds = holds,
                                  .raise = raise_event};
     CHECK(dispatch_start(&o, &the_process->dispatch) == 0);
-    writer_on_commit(the_process->writer, after_commit, NULL);
+    writer_on_end(the_process->writer, after_transaction, NULL);
     start_lanes();
     the_process->reap_job = (struct writer_job){.run = run_reaper, .done = reaper_done};
     world_after(REAP_EVERY_MS, start_reaper, NULL);

@@ -25,7 +25,7 @@ static int publish(struct writer_job *job, struct store *s) {
                                       .deliver_at = e->deliver_at};
         if (e->ordering_key)
             record.ordering_key = (struct slice){&e->ordering_key, 1};
-        r = fanout_event(the_process->fanout, s, &record, 0, q->now);
+        r = fanout_event(the_process->fanout, s, &record, 0, clock_now_ms(), the_process->dispatch);
         if (r == 0)
             r = memory_store_insert_event(s, e);
         if (r == 0)

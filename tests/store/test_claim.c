@@ -64,6 +64,36 @@ static void test_due_before_its_place_in_the_order(void **state) {
     assert_true(claim_one(f, tenant, sub).event_key == d.event_key);
 }
 
+/* Made with its first attempt: as if it had been claimed. */
+static void test_begun_as_it_is_made(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
+    struct id event = make_event(f, tenant, (struct event_spec){0});
+    struct new_delivery d = {.event_key = event.key,
+                             .subscription_no = sub,
+                             .tenant_no = tenant,
+                             .order_at = f->now,
+                             .begun_at = f->now,
+                             .lease_until = f->now + HOUR_MS};
+    size_t made, n;
+    begin(f);
+    assert_int_equal(store_insert_deliveries(f->store, &d, 1, &made), 0);
+    assert_int_equal(made, 1);
+    commit(f);
+    assert_int_equal(state_of(f, tenant, event, sub), DELIVERY_ATTEMPTING);
+    struct claim c = claim(f, lane_of(tenant, sub, 5));
+    assert_true(c.n == 0 && c.lane.next_due_at == INT64_MAX);
+    struct leased_task leases[2];
+    begin(f);
+    assert_int_equal(store_list_expired_leases(f->store, d.lease_until + 1, leases, 2, &n), 0);
+    assert_int_equal(n, 1);
+    assert_true(leases[0].started_at == f->now && leases[0].task.number == 1);
+    assert_int_equal(leases[0].task.trigger, TRIGGER_SCHEDULE);
+    commit(f);
+    settle(f, outcome_of(f, &leases[0].task, DELIVERY_DELIVERED, 200));
+    assert_int_equal(state_of(f, tenant, event, sub), DELIVERY_DELIVERED);
+}
+
 static void test_what_is_not_due_waits(void **state) {
     struct fixture *f = *state;
     uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
@@ -381,6 +411,7 @@ int main(void) {
         STORE_TEST(test_task_is_given_out_once),
         STORE_TEST(test_longest_due_first_and_no_more_than_the_limit),
         STORE_TEST(test_due_before_its_place_in_the_order),
+        STORE_TEST(test_begun_as_it_is_made),
         STORE_TEST(test_what_is_not_due_waits),
         STORE_TEST(test_lanes_have_their_own),
         STORE_TEST(test_triggers),

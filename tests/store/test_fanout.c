@@ -54,7 +54,7 @@ static uint32_t publish_data(struct world *w, const char *data, struct published
                                         .body = buf_slice(&ret->body),
                                         .data_size = (uint32_t)strlen(data)};
     begin(w->f);
-    assert_int_equal(fanout_event(w->fanout, w->f->store, &ret->record, 0, w->f->now), 0);
+    assert_int_equal(fanout_event(w->fanout, w->f->store, &ret->record, 0, w->f->now, NULL), 0);
     assert_int_equal(store_insert_events(w->f->store, &ret->record, 1), 0);
     commit(w->f);
     buf_free(&ret->body);
@@ -119,7 +119,7 @@ static void test_a_test_event_meets_no_filter(void **state) {
                              .body = SLICE_LIT("{\"data\":{}}"),
                              .data_size = 2};
     begin(w.f);
-    assert_int_equal(fanout_event(w.fanout, w.f->store, &e, 1, w.f->now), 0);
+    assert_int_equal(fanout_event(w.fanout, w.f->store, &e, 1, w.f->now, NULL), 0);
     assert_int_equal(store_insert_events(w.f->store, &e, 1), 0);
     commit(w.f);
     assert_int_equal(e.deliveries, 1);

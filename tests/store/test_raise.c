@@ -132,7 +132,7 @@ static struct id accept_event(struct stage *g, const char *type) {
                              .body = SLICE_LIT("{\"data\":7}"),
                              .data_size = 1};
     begin(g->f);
-    assert_int_equal(fanout_event(g->fanout, g->f->store, &e, 0, g->f->now), 0);
+    assert_int_equal(fanout_event(g->fanout, g->f->store, &e, 0, g->f->now, NULL), 0);
     assert_int_equal(store_insert_events(g->f->store, &e, 1), 0);
     commit(g->f);
     return e.id;

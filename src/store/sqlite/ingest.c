@@ -110,22 +110,27 @@ int lane_key_blocked(struct connection *c, uint32_t subscription_no, uint64_t la
 
 static int insert_delivery(struct store *s, const struct new_delivery *d, size_t *made) {
     struct connection *c = &sqlite_of(s)->writer;
-    int blocked = 0;
+    int blocked = 0, begun = d->begun_at != 0;
+    CHECK(!begun || (!d->lane_key && DELIVERY_PENDING == 0 && DELIVERY_ATTEMPTING == 1));
     if (d->lane_key) {
         blocked = lane_key_blocked(c, d->subscription_no, d->lane_key, d->order_at, d->event_key);
         if (blocked < 0)
             return blocked;
     }
-    sqlite3_stmt *st = connection_prepare(c, "INSERT OR IGNORE INTO deliveries (event, subscription, tenant, "
-                                             "state, due_at, lane_key, order_at, window_at, test)"
-                                             " VALUES (?1,?2,?3,0,?4,?5,?6,?6,?7)");
+    sqlite3_stmt *st = connection_prepare(
+        c,
+        "INSERT OR IGNORE INTO deliveries (event, subscription, tenant, state, attempts, due_at, lane_key,"
+        " order_at, window_at, test, claimed_at, lease_until) VALUES (?1,?2,?3,?4,?4,?5,?6,?7,?7,?8,?9,?10)");
     bind_int(st, 1, (int64_t)d->event_key);
     bind_int(st, 2, d->subscription_no);
     bind_int(st, 3, d->tenant_no);
-    bind_time(st, 4, blocked ? 0 : d->due_at ? d->due_at : d->order_at);
-    bind_time(st, 5, (int64_t)d->lane_key);
-    bind_int(st, 6, d->order_at);
-    bind_int(st, 7, d->test);
+    bind_int(st, 4, begun); /* the state, and how many attempts */
+    bind_time(st, 5, blocked || begun ? 0 : d->due_at ? d->due_at : d->order_at);
+    bind_time(st, 6, (int64_t)d->lane_key);
+    bind_int(st, 7, d->order_at);
+    bind_int(st, 8, d->test);
+    bind_time(st, 9, d->begun_at);
+    bind_time(st, 10, d->lease_until);
     int r = statement_run(c, st);
     if (r < 0 || sqlite3_changes(c->db) == 0)
         return r;
