@@ -11,10 +11,10 @@
 
 enum { CONFIG_LINE_MAX = 8192 /* bytes of a line of the config file */ };
 
-/* Variables that are no settings: keys are kept off command lines; the last three are the clients'. */
+/* Variables that are no settings: keys are kept off command lines; the last four are the clients'. */
 static const char *const other_variables[] = {
-    "POSTHORN_ADMIN_KEY", "POSTHORN_SECRET_KEY", "POSTHORN_SECRET_KEY_PREVIOUS",
-    "POSTHORN_URL",       "POSTHORN_KEY",        "POSTHORN_TENANT"};
+    "POSTHORN_ADMIN_KEY", "POSTHORN_SECRET_KEY", "POSTHORN_SECRET_KEY_PREVIOUS", "POSTHORN_URL",
+    "POSTHORN_KEY",       "POSTHORN_TENANT",     "POSTHORN_SOURCE_URL"};
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 

@@ -11,6 +11,7 @@
 
 #include "cli/privileges.h"
 #include "cli/sandbox.h"
+#include "ingest/source_sql.h"
 
 static int refuse(int error, const char *what, const char *object, const char *advice) {
     log_error(what, log_str("of", object), log_str("error", strerror(-error)), log_str("advice", advice));
@@ -109,8 +110,37 @@ static int add_folder_of(struct folders *f, const char *file) {
     return 0;
 }
 
+/* What the databases of sources are reached by. */
+struct source_files {
+    struct sql_files of[SOURCES_MAX];
+    size_t n;
+};
+
+static void source_files_free(struct source_files *f) {
+    for (size_t i = 0; i < f->n; i++)
+        sql_files_free(&f->of[i]);
+}
+
+static int add_source_files(struct source_files *f, const struct config *c) {
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < c->from.n; i++) {
+        r = sql_files(&c->from.at[i], &f->of[f->n]);
+        f->n += r == 0;
+    }
+    return r;
+}
+
+static void let_sources(struct sandbox *s, const struct source_files *f) {
+    for (size_t i = 0; i < f->n; i++) {
+        if (f->of[i].writable)
+            s->writable[s->writable_n++] = f->of[i].writable;
+        for (size_t k = 0; k < f->of[i].readable_n; k++)
+            s->readable[s->readable_n++] = f->of[i].readable[k];
+    }
+}
+
 static int enter(const struct config *c, const struct folders *stores, const struct folders *certificates,
-                 unsigned *ret_confined) {
+                 const struct source_files *sources, unsigned *ret_confined) {
     /* Where OpenSSL is told to find the certificates that receivers are judged by. */
     const char *const given[] = {getenv("SSL_CERT_FILE"), getenv("SSL_CERT_DIR")};
     struct sandbox s = {.writable = {c->data}, .writable_n = 1};
@@ -121,6 +151,7 @@ static int enter(const struct config *c, const struct folders *stores, const str
     for (size_t i = 0; i < 2; i++)
         if (given[i])
             s.readable[s.readable_n++] = given[i];
+    let_sources(&s, sources);
     return sandbox_enter(&s, ret_confined);
 }
 
@@ -128,6 +159,7 @@ int hardening_confine(const struct config *c) {
     if (!c->sandbox)
         return 0;
     __attribute__((cleanup(folders_free))) struct folders stores = {0}, certificates = {0};
+    __attribute__((cleanup(source_files_free))) struct source_files sources = {0};
     unsigned confined = 0;
     int r = add_folder_of(&stores, c->store + strlen("sqlite:"));
     if (r == 0)
@@ -137,7 +169,9 @@ int hardening_confine(const struct config *c) {
     if (r == 0)
         r = add_folder_of(&certificates, c->ca_file);
     if (r == 0)
-        r = enter(c, &stores, &certificates, &confined);
+        r = add_source_files(&sources, c);
+    if (r == 0)
+        r = enter(c, &stores, &certificates, &sources, &confined);
     if (r < 0)
         return refuse(r, "the sandbox cannot be entered", c->data, "sandbox=false does without it");
     if (!(confined & SANDBOX_FILES))

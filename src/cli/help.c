@@ -87,9 +87,9 @@ static void add_examples(struct buf *out, const char *examples) {
 static void add_verb_options(struct buf *out, const struct verb *v) {
     struct args all = {0};
     verb_options(v, &all);
-    size_t own = all.options_n - CLIENT_OPTIONS_N;
+    size_t own = all.options_n - verb_client_options(v);
     add_options(out, "Flags", all.options, own);
-    add_options(out, "Flags of every client", all.options + own, CLIENT_OPTIONS_N);
+    add_options(out, "Flags of every client", all.options + own, verb_client_options(v));
 }
 
 static void add_verbs(struct buf *out, const struct command *c) {

@@ -69,7 +69,7 @@ static void add_verb(struct buf *out, const struct command *c, const struct verb
         buf_add_str(out, ".PP\n");
         add_text(out, v->details, strlen(v->details));
     }
-    add_options(out, &all, 0, all.options_n - CLIENT_OPTIONS_N);
+    add_options(out, &all, 0, all.options_n - verb_client_options(v));
     add_examples(out, ".PP", v->examples);
 }
 
@@ -112,8 +112,10 @@ void man_page(const struct command *c, struct buf *out) {
     }
     bool verbs = c->verbs_n > 0 && c->verbs[0].name[0];
     const struct verb *own = c->verbs_n > 0 && !verbs ? c->verbs : NULL;
-    help_options(c, verbs ? &c->verbs[0] : own, &all);
-    size_t shared = c->verbs_n > 0 ? CLIENT_OPTIONS_N : 0;
+    /* Of a command with verbs, the last one's tell which flags all of them have: a local one stands before.
+     */
+    help_options(c, verbs ? &c->verbs[c->verbs_n - 1] : own, &all);
+    size_t shared = c->verbs_n > 0 ? verb_client_options(&c->verbs[c->verbs_n - 1]) : 0;
     buf_addf(&name, "posthorn-%s", c->name);
     add_head(out, name.p ? name.p : "posthorn", c->summary);
     buf_add_str(out, ".SH SYNOPSIS\n");

@@ -4,7 +4,7 @@
 
 #include "base/bytes.h"
 
-enum { SANDBOX_PATHS_MAX = 16 };
+enum { SANDBOX_PATHS_MAX = 192 };
 
 struct sandbox {
     const char *writable[SANDBOX_PATHS_MAX]; /* folders whose files are made, changed and removed */

@@ -6,6 +6,7 @@
 #include "cli/config_help.h"
 #include "cli/key_file.h"
 #include "cli/nearest.h"
+#include "ingest/outbox.h"
 
 #define OFFSET_OF(field) offsetof(struct source_settings, field)
 #define SETTING_ROW(KIND, field, name, preset, least, most, placeholder, what, why)                          \
@@ -13,7 +14,7 @@
 
 const struct setting source_setting_rows[SOURCE_SETTINGS_N] = {SOURCE_SETTINGS(SETTING_ROW)};
 
-static const struct source_kind *const kinds[] = {NULL};
+static const struct source_kind *const kinds[] = {&outbox_source, NULL};
 
 const struct source_kind *source_kind_find(const char *name) {
     for (size_t i = 0; kinds[i]; i++)

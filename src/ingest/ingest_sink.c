@@ -145,7 +145,7 @@ static int fill(struct group *g, const struct tenant *t, size_t first) {
     }
     size_t let = within_quota(s, t->no, g->request.n);
     for (size_t k = let; k < g->request.n; k++)
-        s->left[g->rows[k]] = true;
+        s->source_rows[g->rows[k]].outcome = SOURCE_LATER;
     g->request.n = let;
     return 0;
 }
@@ -274,7 +274,7 @@ static int publish(struct source_sink *base, const struct source_settings *from,
     if (r == -ESHUTDOWN)
         return r;
     for (size_t i = 0; i < n; i++)
-        if (rows[i].outcome == SOURCE_WAITING)
+        if (!source_row_is_decided(&rows[i]))
             return -EAGAIN;
     return 0;
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 
 #include "base/clock.h"
@@ -88,9 +89,14 @@ void source_fault(struct source *s, const char *what, const char *detail, const 
 
 void source_caught_up(struct source *s) {
     atomic_store(&s->behind_since, 0);
+    become_healthy(s);
 }
 
 /* ---- waiting ---- */
+
+int64_t source_wanted_ms(const struct source *s) {
+    return s->wanted_ms;
+}
 
 int source_wait(struct source *s, int fd, short events, int64_t ms) {
     struct pollfd at[] = {{.fd = s->set->stop_fd, .events = POLLIN}, {.fd = fd, .events = events}};
@@ -102,6 +108,25 @@ int source_wait(struct source *s, int fd, short events, int64_t ms) {
     if (source_stopping(s))
         return -ESHUTDOWN;
     return r > 0 && at[1].revents;
+}
+
+int source_wait_finish(struct source *s, int fd, short events, int64_t deadline_ms) {
+    struct pollfd at[] = {{.fd = fd, .events = events}, {.fd = s->set->stop_fd, .events = POLLIN}};
+    bool stopping = false;
+    for (;;) {
+        int64_t now = clock_mono_us() / 1000;
+        if (!stopping && source_stopping(s)) {
+            stopping = true;
+            deadline_ms = now + SOURCE_FINISH_MS < deadline_ms ? now + SOURCE_FINISH_MS : deadline_ms;
+        }
+        if (now >= deadline_ms)
+            return -ETIMEDOUT;
+        int r = poll(at, stopping ? 1 : 2, (int)(deadline_ms - now));
+        if (r < 0 && errno != EINTR)
+            return -errno;
+        if (r > 0 && at[0].revents)
+            return 1;
+    }
 }
 
 /* Half of it, and up to the other half by chance, so that many do not come back at once. */
@@ -132,7 +157,7 @@ static void count(struct source *s, const struct source_row *rows, size_t n) {
         [SOURCE_REJECTED] = METRIC_SOURCE_REJECTED,
     };
     for (size_t i = 0; s->series && i < n; i++)
-        if (rows[i].outcome != SOURCE_WAITING)
+        if (source_row_is_decided(&rows[i]))
             metrics_source_rows(s->series, outcomes[rows[i].outcome], 1);
 }
 
@@ -155,8 +180,8 @@ int source_publish(struct source *s, struct source_row *rows, size_t n) {
     if (r == -EAGAIN)
         atomic_store(&s->health, SOURCE_SLOWED);
     else
-        source_fault(s, s->sink->problem ? s->sink->problem : "the server does not take events", strerror(-r),
-                     "see that the server runs and that the key may publish; the rows wait");
+        source_fault(s, s->sink->problem ? s->sink->problem : "the server does not take events",
+                     s->sink->detail, "see that the server runs and that the key may publish; the rows wait");
     return -EAGAIN;
 }
 
@@ -236,14 +261,17 @@ int sources_add(struct sources *set, const struct source_settings *settings, con
 }
 
 int sources_start(struct sources *set) {
-    for (size_t i = 0; i < set->n; i++) {
-        struct source *s = &set->at[i];
-        int r = pthread_create(&s->thread, NULL, run, s);
-        if (r != 0)
-            return -r;
-        s->started = true;
+    sigset_t all, before;
+    int r = 0;
+    /* Signals are the main thread's. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (size_t i = 0; r == 0 && i < set->n; i++) {
+        r = pthread_create(&set->at[i].thread, NULL, run, &set->at[i]);
+        set->at[i].started = r == 0;
     }
-    return 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -r;
 }
 
 void sources_stop(struct sources *set) {

@@ -11,23 +11,28 @@
 enum {
     SOURCES_MAX = METRIC_SOURCES_MAX,
     SOURCE_NAME_MAX = METRIC_SOURCE_NAME_MAX,
-    SOURCE_ROWS_MAX = 1000,                                     /* of one call of source_publish */
-    SOURCE_BYTES_MAX = 8 << 20,                                 /* of their data, unless it is a single row */
-    SOURCE_ROW_BYTES_MAX = 64 << 20,                            /* a larger row is refused unread */
+    SOURCE_ROWS_MAX = 1000, /* of one call of source_publish */
+    /* Bytes of the data of such a call, unless it is of a single row; and of a row, which is refused unread
+     * when it has more. */
+    SOURCE_BYTES_MAX = 8 << 20,
+    SOURCE_ROW_BYTES_MAX = 64 << 20,
     SOURCE_KEY_MAX = IDEMPOTENCY_KEY_MAX - SOURCE_NAME_MAX - 1, /* of a row's key, which follows "NAME:" */
     SOURCE_REASON_SIZE = 512,                                   /* of a text, NUL included */
-    SOURCE_RETRY_MS_MIN = 250,   /* a lost database is asked again after this, */
-    SOURCE_RETRY_MS_MAX = 30000, /* doubling up to this */
-    SOURCE_PAUSE_MS_MIN = 50,    /* the same after ingest pushed back; the most */
-    SOURCE_PAUSE_MS_MAX = 10000, /* is also as long as no step is called */
-    SOURCE_WAIT_MS_MAX = 10000,  /* of one source_wait */
+    /* How long a lost database is left alone, doubling from the one to the other. */
+    SOURCE_RETRY_MS_MIN = 250,
+    SOURCE_RETRY_MS_MAX = 30000,
+    /* The same of a sink that pushed back; no step is called meanwhile. */
+    SOURCE_PAUSE_MS_MIN = 50,
+    SOURCE_PAUSE_MS_MAX = 10000,
+    SOURCE_WAIT_MS_MAX = 10000, /* of one source_wait */
+    SOURCE_FINISH_MS = 3000,    /* after a stop, for a call that is under way */
 };
 
 /* What a [source NAME] section says. Texts are owned; NULL: not given. */
 struct source_settings {
     char name[SOURCE_NAME_MAX + 1];
     char *kind;
-    char *url; /* postgres://, mysql:// or sqlite:; may hold a password: never logged, see source_url.h */
+    char *url;      /* postgres://, mysql:// or sqlite:; may hold a password: never logged */
     char *password; /* of password-file; NULL: the URL's, or none */
     char *password_file;
     char *tenant; /* of rows that name none */
@@ -43,6 +48,7 @@ bool source_name_valid(struct slice name);
 
 enum source_outcome {
     SOURCE_WAITING,   /* not decided: give it again */
+    SOURCE_LATER,     /* likewise: its tenant's quota is used up, others' rows may go on */
     SOURCE_ACCEPTED,  /* durable */
     SOURCE_DUPLICATE, /* it was accepted before; durable */
     SOURCE_REJECTED,  /* never will be accepted; `reason` says why */
@@ -76,7 +82,8 @@ struct source_sink {
     int (*publish)(struct source_sink *s, const struct source_settings *from, struct source_row *rows,
                    size_t n, int64_t *ret_wait_ms);
     void (*free)(struct source_sink *s);
-    const char *problem; /* a short text, without secrets */
+    const char *problem; /* a constant */
+    const char *detail;  /* for the log, without secrets; NULL: none */
 };
 
 /* ---- kinds ---- */
@@ -103,11 +110,19 @@ struct source_kind {
 
 /* What a kind asks of the framework. */
 const struct source_settings *source_settings(const struct source *s);
-/* Hands rows on and counts what became of them. 0: each has an outcome but SOURCE_WAITING. -EAGAIN: some are
- * SOURCE_WAITING; what has an outcome counts. -ESHUTDOWN. */
+/* Hands rows on and counts what became of them. 0: each has an outcome. -EAGAIN: some are SOURCE_WAITING or
+ * SOURCE_LATER; what has an outcome counts. -ESHUTDOWN. */
 int source_publish(struct source *s, struct source_row *rows, size_t n) MUST_USE;
+static inline bool source_row_is_decided(const struct source_row *r) {
+    return r->outcome > SOURCE_LATER;
+}
+/* How long the sink asked to be left alone when it last pushed back; 0: it did not say. */
+int64_t source_wanted_ms(const struct source *s);
 /* Waits until fd (-1: none) is ready for `events` of poll(2). 1; 0 after `ms`; -ESHUTDOWN; negative errno. */
 int source_wait(struct source *s, int fd, short events, int64_t ms) MUST_USE;
+/* Waits for fd so that something begun can be finished, until deadline_ms of the monotonic clock, but no
+ * longer than SOURCE_FINISH_MS once it is to stop. 1; -ETIMEDOUT; negative errno. */
+int source_wait_finish(struct source *s, int fd, short events, int64_t deadline_ms) MUST_USE;
 bool source_stopping(const struct source *s);
 /* All that is committed has been accepted. */
 void source_caught_up(struct source *s);

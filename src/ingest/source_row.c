@@ -5,6 +5,9 @@
 #include "base/clock.h"
 #include "ingest/source.h"
 
+/* The end of the year 9999, the last that RFC 3339 can write. */
+#define DELIVER_AT_MAX INT64_C(253402300799999)
+
 static int refuse(char reason[SOURCE_REASON_SIZE], const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -45,6 +48,8 @@ int source_row_body(const char *source, const struct source_row *row, struct buf
         return refuse(ret_reason, "data: has more than %d bytes", SOURCE_ROW_BYTES_MAX);
     if (!row->type.p)
         return refuse(ret_reason, "type: is missing");
+    if (row->deliver_at > DELIVER_AT_MAX)
+        return refuse(ret_reason, "deliver_at: is no time, or too far ahead");
     int r = check_data(row->data, ret_reason);
     if (r < 0)
         return r;
@@ -55,7 +60,7 @@ int source_row_body(const char *source, const struct source_row *row, struct buf
     add_text(out, "idempotency_key", buf_slice(&key));
     add_text(out, "ordering_key", row->ordering_key);
     add_text(out, "schema_version", row->schema_version);
-    if (row->deliver_at) {
+    if (row->deliver_at > 0) { /* before 1970 is at once, too */
         char at[RFC3339_SIZE];
         rfc3339_format(row->deliver_at, at);
         buf_addf(out, ",\"deliver_at\":\"%s\"", at);

@@ -37,6 +37,14 @@ const char *http_problem(const struct http *h) {
     return h->problem;
 }
 
+const char *http_url(const struct http *h) {
+    return h->url;
+}
+
+const char *http_key(const struct http *h) {
+    return h->key;
+}
+
 void http_answer_free(struct http_answer *a) {
     buf_free(&a->body);
 }

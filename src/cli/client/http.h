@@ -32,6 +32,9 @@ void http_free(struct http *h);
 /* -EHOSTUNREACH: there was no answer; http_problem says why. -ECANCELED: interrupted. */
 int http_ask(struct http *h, const struct http_request *request, struct http_answer *ret) MUST_USE;
 const char *http_problem(const struct http *h);
+/* As they were given. */
+const char *http_url(const struct http *h);
+const char *http_key(const struct http *h);
 void http_answer_free(struct http_answer *a);
 
 DEFINE_CLEANUP(cleanup_http, struct http, http_free)

@@ -89,7 +89,7 @@ static int run_verb(const struct command *command, const struct verb *v, int arg
     if (args_parse(&call.args, argc, argv, v->arguments ? v->arguments : "", &problems) < 0)
         return call_usage(&call, &problems);
     call.json = args_is_set(&call.args, "json");
-    int status = connect_call(&call, &problems);
+    int status = v->local ? EXIT_DONE : connect_call(&call, &problems);
     if (status != EXIT_DONE)
         return call_usage(&call, &problems);
     status = v->run ? v->run(&call) : run_default(&call);

@@ -38,5 +38,5 @@ void verb_options(const struct verb *v, struct args *a) {
         args_know(a, list_options, LIST_OPTIONS_N);
     if (verb_has_tenant(v))
         args_know(a, &tenant_option, 1);
-    args_know(a, client_options, CLIENT_OPTIONS_N);
+    args_know(a, client_options, verb_client_options(v));
 }

@@ -44,6 +44,7 @@ struct verb {
     size_t options_n;
     const struct view *view;
     bool keyless;              /* needs no key */
+    bool local;                /* asks no server: takes none of the clients' flags; its run is all there is */
     int (*run)(struct call *); /* NULL: makes the request and shows the answer */
 };
 
@@ -54,6 +55,10 @@ enum { CLIENT_OPTIONS_N = 4, LIST_OPTIONS_N = 3, BODY_OPTIONS_N = 2 };
 extern const struct option client_options[CLIENT_OPTIONS_N], list_options[LIST_OPTIONS_N],
     body_options[BODY_OPTIONS_N], tenant_option;
 
+/* How many of its options are those that every client has; they come last. */
+static inline size_t verb_client_options(const struct verb *v) {
+    return v->local ? 0 : CLIENT_OPTIONS_N;
+}
 static inline bool verb_has_tenant(const struct verb *v) {
     return strstr(v->path, "{t}") != NULL;
 }

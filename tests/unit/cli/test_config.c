@@ -351,6 +351,53 @@ static void test_files_that_are_refused(void **state) {
     assert_refused(&folder, "/tmp");
 }
 
+static void test_sources(void **state) {
+    (void)state;
+    _cleanup_file_ char *path =
+        config_file("loops = 2\n[source shop]\nurl = postgres://u:p@h/d\ntenant = acme\n"
+                    "batch = 7\n[source b]\nurl = sqlite:/a/b.db\nkind = outbox\n");
+    _cleanup_loaded_ struct loaded l = FLAGS("--config", path);
+    assert_loaded(&l);
+    assert_int_equal(l.config.from.n, 2);
+    const struct source_settings *shop = &l.config.from.at[0], *b = &l.config.from.at[1];
+    assert_string_equal(shop->name, "shop");
+    assert_string_equal(shop->kind, "outbox");
+    assert_string_equal(shop->table, "posthorn_outbox");
+    assert_string_equal(shop->tenant, "acme");
+    assert_int_equal(shop->batch, 7);
+    assert_int_equal(shop->poll_ms, 1000);
+    assert_string_equal(b->name, "b");
+    assert_string_equal(b->url, "sqlite:/a/b.db");
+    assert_null(b->tenant);
+}
+
+/* A password may stand in a URL: no complaint shows any of it. */
+static void test_sources_that_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *word;
+    } bad[] = {
+        {"tenant = a\n", "source s: url must be given"},
+        {"url = oracle://u:s3cret@h/d\n", "url must begin with"},
+        {"url = postgres://u:s3cret%zz@h/d\n", "url is not one that libpq reads"},
+        {"url = mysql://u:s3cret@h\n", "url names no database"},
+        {"url = sqlite:\n", "must name a file"},
+        {"url = sqlite:a\nkind = csv\n", "kind must be outbox"},
+        {"url = sqlite:a\ntenant = a b\n", "tenant must be"},
+        {"url = sqlite:a\ntable = a;b\n", "table must be"},
+        {"url = sqlite:a\nbatch = 1001\n", "batch: must be a number from 1 to 1000"},
+        {"url = mysql://u@h/d\npassword-file = /nowhere/none\n", "/nowhere/none: No such file"},
+    };
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        _cleanup_buf_ struct buf text = {0};
+        buf_addf(&text, "[source s]\n%s", bad[i].text);
+        _cleanup_file_ char *path = config_file(text.p);
+        _cleanup_loaded_ struct loaded l = FLAGS("--config", path);
+        assert_refused(&l, bad[i].word);
+        assert_null(strstr(l.problems.p, "s3cret"));
+    }
+}
+
 static void test_a_line_that_is_too_long(void **state) {
     (void)state;
     _cleanup_buf_ struct buf text = {0};
@@ -463,6 +510,8 @@ int main(void) {
         cmocka_unit_test(test_listening_beyond_loopback),
         cmocka_unit_test(test_admin_keys_that_are_none),
         cmocka_unit_test(test_files_that_are_refused),
+        cmocka_unit_test(test_sources),
+        cmocka_unit_test(test_sources_that_are_refused),
         cmocka_unit_test(test_a_line_that_is_too_long),
         cmocka_unit_test(test_name_servers),
         cmocka_unit_test(test_lists_have_a_limit),

@@ -93,6 +93,15 @@ static void a_row_without_a_type_is_refused(void **state) {
     assert_refused(&row, "type: is missing");
 }
 
+static void a_deliver_at_that_no_text_can_hold_is_refused(void **state) {
+    (void)state;
+    struct source_row row = row_of("a", "1");
+    row.deliver_at = INT64_MAX;
+    assert_refused(&row, "deliver_at: ");
+    row.deliver_at = -1; /* before 1970: at once */
+    assert_body(&row, "{\"type\":\"a\",\"idempotency_key\":\"shop:17\",\"data\":1}");
+}
+
 static void names(void **state) {
     (void)state;
     assert_true(source_name_valid(SLICE_LIT("shop")));
@@ -111,6 +120,7 @@ int main(void) {
         cmocka_unit_test(what_it_publishes_is_what_it_says),
         cmocka_unit_test(data_that_is_not_one_value_is_refused),
         cmocka_unit_test(a_row_without_a_type_is_refused),
+        cmocka_unit_test(a_deliver_at_that_no_text_can_hold_is_refused),
         cmocka_unit_test(names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
