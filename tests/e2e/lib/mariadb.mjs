@@ -2,6 +2,8 @@
 
 import { join } from 'node:path';
 
+import mysql from 'mysql2/promise';
+
 import { account, Database } from './database.mjs';
 
 export class MariaDb extends Database {
@@ -38,9 +40,11 @@ export class MariaDb extends Database {
     return `mysql://posthorn@localhost/shop?socket=${encodeURIComponent(this.socket)}`;
   }
 
-  /** For the mysql2 package. */
-  get options() {
-    return { socketPath: this.socket, user: 'posthorn', database: 'shop' };
+  /** A client of the mysql2 package, as a producer in node has it. */
+  async connect() {
+    const client = await mysql.createConnection({ socketPath: this.socket, user: 'posthorn', database: 'shop' });
+    client.connection.on('error', () => {}); // the server was killed: the next query says so, too
+    return client;
   }
 
   async start() {

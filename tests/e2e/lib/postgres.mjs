@@ -3,6 +3,8 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import pg from 'pg';
+
 import { Database } from './database.mjs';
 import { waitFor } from './wait.mjs';
 
@@ -65,9 +67,12 @@ export class Postgres extends Database {
     return `postgres://posthorn@/${database}?host=${encodeURIComponent(this.folder)}`;
   }
 
-  /** For the pg package: new pg.Client(server.options). */
-  get options() {
-    return { host: this.folder, port: 5432, user: 'posthorn', database: 'shop' };
+  /** A client of the pg package, as a producer in node has it. */
+  async connect() {
+    const client = new pg.Client({ host: this.folder, port: 5432, user: 'posthorn', database: 'shop' });
+    client.on('error', () => {}); // the server was killed: the next query says so, too
+    await client.connect();
+    return client;
   }
 
   async start() {
