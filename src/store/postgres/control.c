@@ -235,6 +235,8 @@ int postgres_delete_subscription(struct store *store, uint32_t no, int64_t now) 
     r = pg_send(&s->writer, "DELETE FROM secrets WHERE tenant=$1 AND subscription=$2");
     if (r == 0)
         r = postgres_put_tls(store, no, (uint32_t)tenant, SLICE_NONE);
+    if (r == 0)
+        r = postgres_set_lane_state(store, no, (uint32_t)tenant, SLICE_NONE, now);
     return r < 0 ? r : pg_note_change(s, PG_CHANGE_SUBSCRIPTION, (uint32_t)tenant, no);
 }
 

@@ -8,7 +8,7 @@
 #include "store/postgres/wait.h"
 
 enum {
-    RESOLVE_MS = 20000, /* for how long the outcome of a commit is asked after */
+    RESOLVE_MS = PG_LEASE_MS, /* how long a commit is asked after: then this node may be declared dead */
     RESOLVE_PAUSE_MS = 20,
     EXIT_FENCED = 75, /* EX_TEMPFAIL: to be started anew */
 };
