@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "settle/retention.h"
+#include "store/cluster.h"
 
 enum {
     REAP_EVERY_MS = 1000,
@@ -39,6 +40,7 @@ struct housekeeper {
     bool reap_more, retain_more, log_more;
     struct retention_sweep sweep;
     int64_t retain_step_us; /* what the last step took of the writer's time */
+    atomic_bool on_duty;    /* of nodes on one store, this one does what one must */
 };
 
 void housekeeper_block_signals(void) {
@@ -116,7 +118,12 @@ static void reaper_returned(struct loop_message *m) {
 static int run_retention(struct writer_job *job, struct store *s) {
     struct housekeeper *h = (struct housekeeper *)((char *)job - offsetof(struct housekeeper, retain_job));
     int64_t began_us = clock_mono_us();
-    int r = retention_step(&h->sweep, s, clock_now_ms(), &h->retain_more);
+    bool ours = true;
+    int r = store_try_duty(s, DUTY_HOUSEKEEPING, &ours);
+    atomic_store(&h->on_duty, r == 0 && ours);
+    h->retain_more = false;
+    if (r == 0 && ours)
+        r = retention_step(&h->sweep, s, clock_now_ms(), &h->retain_more);
     h->retain_step_us = clock_mono_us() - began_us;
     return r;
 }
@@ -175,7 +182,10 @@ static void count_deliveries(struct loop_timer *t) {
     struct housekeeper *h = (struct housekeeper *)((char *)t - offsetof(struct housekeeper, count_timer));
     uint64_t pending, dlq;
     int64_t began_us = clock_mono_us();
-    if (store_count_deliveries(h->o.reader, &pending, &dlq) == 0) {
+    bool ours = atomic_load(&h->on_duty); /* the sum over all nodes is the store's */
+    if (!ours)
+        pending = dlq = 0;
+    if (!ours || store_count_deliveries(h->o.reader, &pending, &dlq) == 0) {
         metrics_gauge_set(h->o.metrics, METRIC_DELIVERIES_PENDING, (int64_t)pending);
         metrics_gauge_set(h->o.metrics, METRIC_DLQ_SIZE, (int64_t)dlq);
     }
@@ -223,6 +233,7 @@ int housekeeper_run(const struct housekeeper_options *o) {
         .signals = {.fn = on_signal, .fd = -1},
         .reap_timer = {.fn = start_reaper},
         .retain_timer = {.fn = start_retention},
+        .on_duty = !store_is_shared(o->store),
         .reap_job = {.run = run_reaper, .done = reaper_done},
         .retain_job = {.run = run_retention, .done = retention_done},
         .reaped = {.fn = reaper_returned},

@@ -7,6 +7,7 @@
 #include "store/writer.h"
 
 struct housekeeper_options {
+    struct store *store;
     struct writer *writer;
     struct reaper *reaper;
     struct replayer *replayer;

@@ -565,7 +565,8 @@ int serve_run(const struct config *c, const struct serve_hooks *hooks) {
     if (r == 0) {
         say_ready(s, hooks);
         notify_manager("READY=1");
-        struct housekeeper_options o = {.writer = s->writer,
+        struct housekeeper_options o = {.store = s->store,
+                                        .writer = s->writer,
                                         .reaper = s->reaper,
                                         .replayer = s->replayer,
                                         .reader = s->reader,

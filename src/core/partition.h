@@ -19,6 +19,14 @@ static inline bool partition_in(const struct partition_set *s, enum tenant_tier 
     return s->bits[tier][partition / 64] >> partition % 64 & 1;
 }
 
+/* In that of some tier. */
+static inline bool partition_in_any(const struct partition_set *s, unsigned partition) {
+    for (int tier = 0; tier < TIERS; tier++)
+        if (partition_in(s, (enum tenant_tier)tier, partition))
+            return true;
+    return false;
+}
+
 /* Stored with open deliveries of a shared store, and all nodes of a cluster must agree. */
 static inline unsigned partition_of(uint32_t subscription_no) {
     return (unsigned)(mix64(subscription_no) % PARTITIONS);

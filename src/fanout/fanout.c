@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "fanout/index.h"
 #include "fanout/judge.h"
+#include "store/cluster.h"
 
 enum {
     JOBS_A_LOOK = 256,
@@ -88,6 +89,10 @@ uint32_t fanout_upper(const struct fanout *f) {
 
 bool fanout_has_jobs(const struct fanout *f) {
     return f->has_jobs;
+}
+
+void fanout_look_for_jobs(struct fanout *f) {
+    f->has_jobs = true;
 }
 
 static int note(struct fanout *f, uint32_t subscription_no, int64_t due_at) {
@@ -238,15 +243,14 @@ int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uin
     return r < 0 || cursor == upper ? r : start_job(f, st, e, cursor);
 }
 
-/* The job whose turn it is: the next after the one served last, round the circle. */
+/* The job whose turn it is: the next after the one served last, round the circle. -ENOENT: there is none. */
 static int next_job(struct fanout *f, struct store *st, struct fanout_job *ret) {
-    size_t n = 0;
-    int r = store_list_jobs(st, f->last_served, ret, 1, &n);
-    if (r == 0 && n == 0 && f->last_served) {
+    int r = store_take_job(st, f->last_served, ret);
+    if (r == -ENOENT && f->last_served) {
         f->last_served = 0;
-        r = store_list_jobs(st, 0, ret, 1, &n);
+        r = store_take_job(st, 0, ret);
     }
-    return r < 0 ? r : (int)n;
+    return r;
 }
 
 /* Of a job that is done, to be recorded once that is committed. */
@@ -312,9 +316,9 @@ int fanout_expand(struct fanout *f, struct store *st, int64_t now, bool *ret_mor
     int r = f->jobs_counted ? 0 : count_jobs(f, st);
     if (r == 0)
         r = next_job(f, st, &job);
-    if (r < 0)
+    if (r < 0 && r != -ENOENT)
         return r;
-    if (r == 0) {
+    if (r == -ENOENT) {
         f->has_jobs = false;
         metrics_gauge_set(f->metrics, METRIC_FANOUT_JOBS_PENDING, 0);
         metrics_gauge_set(f->metrics, METRIC_FANOUT_LAG_MS, 0);

@@ -3,6 +3,7 @@
  * takes its types from there, so that none of them can differ. */
 #pragma once
 
+#include "store/cluster.h"
 #include "store/replay.h"
 #include "store/upkeep.h"
 
@@ -117,10 +118,44 @@
     X(list_replays) \
     X(count_replayable)
 
+/* Of a store that nodes share: of the store, then of a feed. */
+#define STORE_CLUSTER_CALLS(X) \
+    X(join) \
+    X(heartbeat) \
+    X(set_node_tiers) \
+    X(send_until) \
+    X(bury_node) \
+    X(take_partitions) \
+    X(give_partitions) \
+    X(take_job) \
+    X(try_duty) \
+    X(feed_applied) \
+    X(feed_open)
+
+#define STORE_FEED_CALLS(X) \
+    X(feed_close) \
+    X(feed_view) \
+    X(feed_changes) \
+    X(feed_attempts) \
+    X(feed_under_way) \
+    X(feed_sending) \
+    X(feed_lane_states) \
+    X(feed_lanes_due) \
+    X(feed_tell) \
+    X(feed_wait)
+
 /* clang-format on */
 
+struct store_cluster {
+#define X(name) typeof(store_##name) *name;
+    STORE_CLUSTER_CALLS(X)
+    STORE_FEED_CALLS(X)
+#undef X
+};
+
 struct store_backend {
-    const char *scheme; /* of the URLs that are its own, with the colon */
+    const char *scheme;                  /* of the URLs that are its own, with the colon */
+    const struct store_cluster *cluster; /* NULL: it belongs to one process */
 #define X(name) typeof(store_##name) *name;
     STORE_URL_CALLS(X)
     STORE_CALLS(X)
@@ -133,6 +168,10 @@ struct store {
 };
 
 struct store_reader {
+    const struct store_backend *backend;
+};
+
+struct store_feed {
     const struct store_backend *backend;
 };
 

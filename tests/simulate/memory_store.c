@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "memory_rows.h"
+#include "store/cluster.h"
 #include "world.h"
 
 const char *const memory_types[MEMORY_TYPES] = {
@@ -343,6 +344,12 @@ int store_list_jobs(struct store *s, uint64_t after_key, struct fanout_job *ret,
             ret[n++] = s->jobs[i];
     *ret_n = n;
     return 0;
+}
+
+int store_take_job(struct store *s, uint64_t after_key, struct fanout_job *ret) {
+    size_t n = 0;
+    int r = store_list_jobs(s, after_key, ret, 1, &n);
+    return r == 0 && n == 0 ? -ENOENT : r;
 }
 
 int store_last_job(struct store *s, uint64_t *ret) {

@@ -32,7 +32,7 @@ int pg_node_register(struct pg_store *s, const char *name, int64_t now) {
     struct pg_params *p = pg_params(c);
     pg_text(p, slice_of(name));
     pg_text(p, SLICE_LIT(POSTHORN_VERSION));
-    pg_bigint(p, PG_LEASE_MS);
+    pg_bigint(p, s->lease_ms);
     pg_bigint(p, now);
     _cleanup_pg_rows_ struct pg_rows rows = {0};
     r = pg_query_row(c,
@@ -126,7 +126,8 @@ int pg_node_commit(struct pg_store *s) {
     pg_int(p, (int32_t)s->node.no);
     pg_bigint(p, s->node.epoch);
     pg_bigint(p, ++s->node.commit_seq);
-    pg_bigint(p, PG_LEASE_MS);
+    pg_bigint(p, s->lease_ms);
+    int64_t sent_us = clock_mono_us();
     /* Without a row this divides by zero: then COMMIT, right behind it, is not heard. */
     int r = pg_commit(c,
                       "WITH me AS (UPDATE nodes SET commit_seq=$3, lease_until=" PG_NOW " + $4"
@@ -137,7 +138,9 @@ int pg_node_commit(struct pg_store *s) {
         end_fenced(s);
     if (r == -EAGAIN)
         r = resolve(s);
-    if (r == 0)
+    if (r == 0) {
         s->node.fresh = false;
+        pg_node_renewed(s, sent_us);
+    }
     return r;
 }

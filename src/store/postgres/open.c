@@ -92,6 +92,7 @@ int postgres_open(const char *url, struct store **ret, const char **ret_message)
     if (!s)
         return store_explain(-ENOMEM, ret_message, "memory is out");
     s->base.backend = &postgres_backend;
+    s->lease_ms = PG_LEASE_MS;
     int r = pg_open_url(url, &s->writer, &s->source, ret_message);
     size_t from, to;
     if (r == 0)

@@ -25,6 +25,12 @@ struct pg_store {
     struct pg_buffers *buffers;
     bool changed; /* the control plane, in this transaction */
     bool replay_progress;
+    /* As a node among several (store/cluster.h). */
+    int64_t lease_ms;
+    atomic_int_fast64_t send_until_us;
+    uint64_t applied_told;
+    struct feed_position applied;
+    int duty_pid[DUTIES]; /* of the session that has it */
 };
 
 struct pg_reader {
@@ -70,6 +76,12 @@ void pg_node_leave(struct pg_store *s);
 /* Commits; the node's own row goes with it. When another node has declared this one dead the process ends:
  * its supervisor starts it anew. */
 int pg_node_commit(struct pg_store *s) MUST_USE;
+
+/* Keeps send_until_us after a commit that was sent then. */
+void pg_node_renewed(struct pg_store *s, int64_t sent_us);
+extern const struct store_cluster postgres_cluster;
+
+int pg_each_lane_state(struct pg *c, lane_state_row_fn fn, void *arg) MUST_USE;
 
 /* ---- the schema (migrate.c) ---- */
 

@@ -1,0 +1,307 @@
+/* Nodes on one PostgreSQL: membership, partitions, the change feed and what they tell each other. */
+#include "fixture.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "store/cluster.h"
+
+enum { LEASE_MS = 10000, SHORT_MS = 300, WAIT_MS = 10000 };
+
+/* A node as a process has it: a store of its own, and a feed. */
+struct node {
+    struct store *store;
+    struct store_feed *feed;
+    uint32_t no, slot;
+};
+
+static void join(struct fixture *f, struct node *n, uint32_t tiers, int64_t lease_ms) {
+    const char *message = "";
+    uint32_t worker;
+    *n = (struct node){0};
+    if (store_open(f->url, &n->store, &message) < 0)
+        fail_msg("%s", message);
+    fixture_unlock(n->store);
+    assert_true(store_is_shared(n->store));
+    struct node_entry e = {.roles = ROLES_ALL, .tiers = tiers, .name = "test", .lease_ms = lease_ms};
+    assert_int_equal(store_begin(n->store), 0);
+    assert_int_equal(store_register_worker(n->store, "test", "posthorn/test", f->now, &worker), 0);
+    assert_int_equal(store_join(n->store, &e, &n->no, &n->slot), 0);
+    assert_int_equal(store_commit(n->store), 0);
+    assert_int_equal(store_feed_open(n->store, &n->feed), 0);
+}
+
+static void leave(struct node *n) {
+    store_feed_close(n->feed);
+    store_close(n->store);
+}
+
+static size_t take(struct node *n, uint16_t from, uint16_t count) {
+    uint16_t nos[PARTITIONS];
+    size_t taken = 0;
+    for (uint16_t i = 0; i < count; i++)
+        nos[i] = (uint16_t)(from + i);
+    assert_int_equal(store_begin(n->store), 0);
+    assert_int_equal(store_take_partitions(n->store, TIER_STANDARD, nos, count, &taken), 0);
+    assert_int_equal(store_commit(n->store), 0);
+    for (size_t i = 0; i < taken; i++)
+        assert_in_range(nos[i], from, from + count - 1);
+    return taken;
+}
+
+static unsigned owned(const struct cluster_view *v, uint32_t no) {
+    unsigned n = 0;
+    for (unsigned p = 0; p < PARTITIONS; p++)
+        n += v->owners[TIER_STANDARD][p] == no;
+    return n;
+}
+
+static struct cluster_view *look(struct node *n) {
+    static struct cluster_view view;
+    assert_int_equal(store_feed_view(n->feed, &view), 0);
+    return &view;
+}
+
+static void test_partitions_have_one_owner(void **state) {
+    struct fixture *f = *state;
+    struct node a, b;
+    join(f, &a, 7, LEASE_MS);
+    join(f, &b, 1, LEASE_MS);
+    assert_true(a.no != b.no && a.slot != b.slot);
+    struct cluster_view *v = look(&a);
+    assert_int_equal(v->n, 2);
+    assert_true(v->nodes[0].no == a.no && v->nodes[0].tiers == 7 && v->nodes[1].tiers == 1);
+    assert_in_range(v->nodes[0].lease_left_ms, 1, LEASE_MS);
+    assert_in_range(v->clock_offset_ms + 1000, 0, 2000);
+    assert_int_equal(take(&a, 0, 100), 100);
+    assert_int_equal(take(&b, 90, 20), 10);
+    assert_int_equal(take(&a, 90, 20), 0);
+    v = look(&b);
+    assert_true(owned(v, a.no) == 100 && owned(v, b.no) == 10);
+    /* What is given is free; what is another's cannot be given. */
+    uint16_t some[] = {98, 99, 100};
+    assert_int_equal(store_begin(a.store), 0);
+    assert_int_equal(store_give_partitions(a.store, TIER_STANDARD, some, 3), 0);
+    assert_int_equal(store_commit(a.store), 0);
+    v = look(&b);
+    assert_true(owned(v, a.no) == 98 && owned(v, b.no) == 10);
+    assert_int_equal(take(&b, 90, 20), 2);
+    /* Whoever ends leaves nothing behind. */
+    leave(&a);
+    v = look(&b);
+    assert_int_equal(v->n, 1);
+    assert_int_equal(take(&b, 0, 1024), 1012);
+    leave(&b);
+}
+
+static int bury(struct node *by, uint32_t no) {
+    assert_int_equal(store_begin(by->store), 0);
+    int r = store_bury_node(by->store, no);
+    assert_int_equal(store_commit(by->store), 0);
+    return r;
+}
+
+static void wait_until(bool (*fn)(struct node *n, uint32_t no), struct node *n, uint32_t no) {
+    int64_t until = clock_mono_us() + WAIT_MS * 1000;
+    while (!fn(n, no)) {
+        assert_true(clock_mono_us() < until);
+        usleep(10000);
+    }
+}
+
+static bool is_buried(struct node *n, uint32_t no) {
+    return bury(n, no) == 1;
+}
+
+/* In a process of its own, which is ended when it writes after all. */
+static int write_as_dead(struct node *n) {
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        (void)!store_begin(n->store);
+        (void)!store_set_node_tiers(n->store, 7);
+        int r = store_commit(n->store);
+        _exit(r == 0 ? 1 : 2);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void test_a_dead_node_is_buried_and_writes_no_more(void **state) {
+    struct fixture *f = *state;
+    struct node a, b;
+    join(f, &a, 7, SHORT_MS);
+    join(f, &b, 7, LEASE_MS);
+    assert_int_equal(take(&a, 0, 1024), 1024);
+    assert_true(atomic_load(store_send_until(a.store)) > clock_mono_us());
+    assert_int_equal(bury(&b, a.no), 0);
+    wait_until(is_buried, &b, a.no);
+    assert_true(atomic_load(store_send_until(a.store)) <= clock_mono_us());
+    assert_int_equal(bury(&b, a.no), 0);
+    struct cluster_view *v = look(&b);
+    assert_true(v->n == 1 && owned(v, 0) == PARTITIONS);
+    assert_int_equal(take(&b, 0, 1024), 1024);
+    assert_int_equal(write_as_dead(&a), 75);
+    assert_int_equal(owned(look(&b), b.no), PARTITIONS);
+    leave(&b);
+    store_feed_close(a.feed);
+    store_close(a.store);
+}
+
+static void test_a_heartbeat_keeps_a_node_alive(void **state) {
+    struct fixture *f = *state;
+    struct node a, b;
+    join(f, &a, 7, SHORT_MS);
+    join(f, &b, 7, LEASE_MS);
+    for (int64_t until = clock_mono_us() + 3 * SHORT_MS * 1000; clock_mono_us() < until; usleep(50000)) {
+        assert_int_equal(store_begin(a.store), 0);
+        assert_int_equal(store_heartbeat(a.store, 7), 0);
+        assert_int_equal(store_commit(a.store), 0);
+        /* It may have been held up: then it lives by the store's clock all the same, or it is dead. */
+        if (look(&b)->nodes[0].lease_left_ms > 0)
+            assert_int_equal(bury(&b, b.no), 0);
+    }
+    leave(&a);
+    leave(&b);
+}
+
+/* ---- the change feed ---- */
+
+static size_t changes(struct node *n, struct feed_change *ret, struct feed_position *p) {
+    static struct feed_change room[FEED_CHANGES_MAX];
+    size_t got = 0;
+    assert_int_equal(store_feed_changes(n->feed, ret ? ret : room, &got, p), 0);
+    return got;
+}
+
+static void test_changes_of_others_are_told_once(void **state) {
+    struct fixture *f = *state;
+    struct node a, b;
+    static struct feed_change got[FEED_CHANGES_MAX];
+    struct feed_position p;
+    join(f, &a, 7, LEASE_MS);
+    join(f, &b, 7, LEASE_MS);
+    fixture_close(f);
+    f->store = a.store; /* the fixture's helpers write as node a */
+    uint32_t before = make_tenant(f);
+    assert_int_equal(changes(&b, got, &p), 0); /* the first call: memory is filled afterwards */
+    uint32_t tenant = make_tenant(f), subscription = make_subscription(f, tenant);
+    assert_true(before < tenant);
+    assert_int_equal(changes(&b, got, &p), 2);
+    bool tenant_told = false, subscription_told = false;
+    for (size_t i = 0; i < 2; i++) {
+        tenant_told |= got[i].kind == FEED_TENANT && got[i].no == tenant;
+        subscription_told |=
+            got[i].kind == FEED_SUBSCRIPTION && got[i].no == subscription && got[i].tenant_no == tenant;
+    }
+    assert_true(tenant_told && subscription_told);
+    assert_int_equal(changes(&b, got, &p), 0);
+    assert_int_equal(changes(&a, got, &p), 0); /* its own */
+
+    /* What commits late is not passed over, and what is above it is told once all the same. */
+    assert_int_equal(store_begin(b.store), 0);
+    struct tenant_record late = {
+        .id = SLICE_LIT("late"), .doc = SLICE_LIT("{}"), .created_at = 1, .updated_at = 1};
+    uint32_t late_no;
+    assert_int_equal(store_insert_tenant(b.store, &late, &late_no), 0);
+    struct node c;
+    join(f, &c, 7, LEASE_MS);
+    assert_int_equal(changes(&c, got, &p), 0);
+    make_tenant(f);
+    assert_int_equal(changes(&c, got, &p), 1);
+    assert_int_equal(changes(&c, got, &p), 0);
+    assert_int_equal(p.known, 1);
+    assert_int_equal(store_commit(b.store), 0);
+    assert_int_equal(changes(&c, got, &p), 1);
+    assert_true(got[0].kind == FEED_TENANT && got[0].no == late_no);
+    assert_int_equal(changes(&c, got, &p), 0);
+    f->store = NULL;
+    leave(&c);
+    leave(&b);
+    leave(&a);
+    fixture_open(f);
+}
+
+/* ---- hearing ---- */
+
+static void keep_text(void *arg, const char *text) {
+    struct buf *b = arg;
+    buf_add_str(b, text);
+    buf_add_char(b, ';');
+}
+
+static void test_nodes_hear_each_other(void **state) {
+    struct fixture *f = *state;
+    struct node a, b;
+    _cleanup_buf_ struct buf heard = {0};
+    bool changed;
+    int wake = eventfd(0, EFD_CLOEXEC);
+    join(f, &a, 7, LEASE_MS);
+    join(f, &b, 7, LEASE_MS);
+    assert_int_equal(store_feed_wait(a.feed, wake, 0, keep_text, &heard, &changed), 0);
+    assert_true(changed); /* it listens from now on: it has to look once */
+    assert_int_equal(store_feed_wait(b.feed, wake, 0, keep_text, &heard, &changed), 0);
+    assert_int_equal(store_feed_tell(a.feed, "d 1 2"), 0);
+    assert_int_equal(store_feed_tell(a.feed, "n"), 0);
+    for (int i = 0; i < 100 && heard.n < 8; i++)
+        assert_int_equal(store_feed_wait(b.feed, wake, 100, keep_text, &heard, &changed), 0);
+    assert_true(slice_eq(buf_slice(&heard), SLICE_LIT("d 1 2;n;")));
+    assert_int_equal(store_feed_wait(a.feed, wake, 0, keep_text, &heard, &changed), 0);
+    assert_int_equal(heard.n, 8); /* nobody hears itself */
+    assert_false(changed);
+    assert_int_equal(eventfd_write(wake, 1), 0);
+    int64_t began = clock_mono_us();
+    assert_int_equal(store_feed_wait(a.feed, wake, WAIT_MS, keep_text, &heard, &changed), 0);
+    assert_true(clock_mono_us() - began < WAIT_MS * 1000);
+    close(wake);
+    leave(&a);
+    leave(&b);
+}
+
+static void test_one_node_has_a_duty(void **state) {
+    struct fixture *f = *state;
+    struct node a, b;
+    bool has = false;
+    join(f, &a, 7, LEASE_MS);
+    join(f, &b, 7, LEASE_MS);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(store_begin(a.store), 0);
+        assert_int_equal(store_try_duty(a.store, DUTY_HOUSEKEEPING, &has), 0);
+        store_rollback(a.store);
+        assert_true(has);
+        assert_int_equal(store_begin(b.store), 0);
+        assert_int_equal(store_try_duty(b.store, DUTY_HOUSEKEEPING, &has), 0);
+        assert_int_equal(store_commit(b.store), 0);
+        assert_false(has);
+    }
+    leave(&a);
+    int64_t until = clock_mono_us() + WAIT_MS * 1000;
+    while (!has && clock_mono_us() < until) { /* its session ends a moment later */
+        assert_int_equal(store_begin(b.store), 0);
+        assert_int_equal(store_try_duty(b.store, DUTY_HOUSEKEEPING, &has), 0);
+        assert_int_equal(store_commit(b.store), 0);
+    }
+    assert_true(has);
+    leave(&b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        STORE_TEST(test_partitions_have_one_owner),
+        STORE_TEST(test_a_dead_node_is_buried_and_writes_no_more),
+        STORE_TEST(test_a_heartbeat_keeps_a_node_alive),
+        STORE_TEST(test_changes_of_others_are_told_once),
+        STORE_TEST(test_nodes_hear_each_other),
+        STORE_TEST(test_one_node_has_a_duty),
+    };
+    if (!getenv("POSTHORN_TEST_STORE")) {
+        puts("without POSTHORN_TEST_STORE there is no PostgreSQL to test on");
+        return 77;
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
