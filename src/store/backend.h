@@ -71,6 +71,8 @@
     X(retain_idempotency) \
     X(replay) \
     X(insert_receipt) \
+    X(put_source_note) \
+    X(get_source_note) \
     X(reader_open) \
     X(insert_replay) \
     X(next_replay) \

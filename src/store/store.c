@@ -112,6 +112,14 @@ int store_register_worker(struct store *s, const char *name, const char *user_ag
     return s->backend->register_worker(s, name, user_agent, now, ret_no);
 }
 
+int store_put_source_note(struct store *s, struct slice source, struct slice item, struct slice text) {
+    return s->backend->put_source_note(s, source, item, text);
+}
+
+int store_get_source_note(struct store *s, struct slice source, struct slice item, struct buf *ret) {
+    return s->backend->get_source_note(s, source, item, ret);
+}
+
 int store_server_key(struct store *s, const char *name, const uint8_t fresh[32], uint8_t ret[32]) {
     return s->backend->server_key(s, name, fresh, ret);
 }

@@ -61,6 +61,12 @@ int store_last_key(struct store *s, uint64_t *ret) MUST_USE;
 int store_register_worker(struct store *s, const char *name, const char *user_agent, int64_t now,
                           uint32_t *ret_no) MUST_USE;
 
+/* What a source remembers between starts: a text by item, of which each source has its own. */
+int store_put_source_note(struct store *s, struct slice source, struct slice item,
+                          struct slice text) MUST_USE;
+/* Appends it to ret. -ENOENT. */
+int store_get_source_note(struct store *s, struct slice source, struct slice item, struct buf *ret) MUST_USE;
+
 /* The key of this name that the server made for itself; `fresh` becomes it when there is none yet. */
 int store_server_key(struct store *s, const char *name, const uint8_t fresh[32], uint8_t ret[32]) MUST_USE;
 

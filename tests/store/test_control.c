@@ -573,6 +573,36 @@ static void test_audit(void **state) {
     assert_string_equal(a.actions, "b");
 }
 
+static void assert_note(struct fixture *f, const char *source, const char *item, const char *expected) {
+    _cleanup_buf_ struct buf text = {0};
+    begin(f);
+    int r = store_get_source_note(f->store, slice_of(source), slice_of(item), &text);
+    commit(f);
+    assert_int_equal(r, expected ? 0 : -ENOENT);
+    if (expected)
+        assert_string_equal(text.p, expected);
+}
+
+static void put_note(struct fixture *f, const char *source, const char *item, const char *text) {
+    begin(f);
+    assert_int_equal(store_put_source_note(f->store, slice_of(source), slice_of(item), slice_of(text)), 0);
+    commit(f);
+}
+
+static void test_source_notes(void **state) {
+    struct fixture *f = *state;
+    assert_note(f, "orders", "position", NULL);
+    put_note(f, "orders", "position", "7 1 0/16B3748");
+    put_note(f, "orders", "position", "7 1 0/16B3800");
+    put_note(f, "orders", "shape", "{}");
+    put_note(f, "other", "position", "9");
+    fixture_reopen(f);
+    assert_note(f, "orders", "position", "7 1 0/16B3800");
+    assert_note(f, "orders", "shape", "{}");
+    assert_note(f, "other", "position", "9");
+    assert_note(f, "other", "shape", NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_tenant_is_kept_as_given),
@@ -595,6 +625,7 @@ int main(void) {
         STORE_TEST(test_deleted_subscription_has_no_secrets),
         STORE_TEST(test_keys),
         STORE_TEST(test_audit),
+        STORE_TEST(test_source_notes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,6 +22,7 @@ EMBED(sqlite_009_search, "sqlite/009_search.sql");
 EMBED(sqlite_010_subscription_tls, "sqlite/010_subscription_tls.sql");
 EMBED(sqlite_011_trace, "sqlite/011_trace.sql");
 EMBED(sqlite_012_lane_states, "sqlite/012_lane_states.sql");
+EMBED(sqlite_013_source_notes, "sqlite/013_source_notes.sql");
 
 EMBED(postgres_001_initial, "postgres/001_initial.sql");
 
@@ -36,7 +37,8 @@ const char *const sqlite_migrations[] = {sqlite_001_initial,
                                          sqlite_009_search,
                                          sqlite_010_subscription_tls,
                                          sqlite_011_trace,
-                                         sqlite_012_lane_states};
+                                         sqlite_012_lane_states,
+                                         sqlite_013_source_notes};
 const size_t sqlite_migrations_n = sizeof sqlite_migrations / sizeof sqlite_migrations[0];
 
 const char *const postgres_migrations[] = {postgres_001_initial};

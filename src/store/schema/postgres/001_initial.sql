@@ -149,6 +149,14 @@ CREATE TABLE server_keys (
     bytes bytea NOT NULL
 );
 
+-- What a source (ingest/source.h) remembers between starts, such as how far it has read a database's log.
+CREATE TABLE source_notes (
+    source text NOT NULL,
+    item   text NOT NULL,
+    text   text NOT NULL,
+    PRIMARY KEY (source, item)
+);
+
 -- ---- events ----
 
 CREATE TABLE events (
