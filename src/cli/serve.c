@@ -359,14 +359,16 @@ static int start_stages(struct server *s) {
 
 static struct source_sink *new_sink(void *arg) {
     struct server *s = arg;
-    struct ingest_sink_options o = {
-        .ingest = s->ingest, .directory = s->directory, .event_bytes_max = (size_t)s->c->event_bytes_max};
+    struct ingest_sink_options o = {.ingest = s->ingest,
+                                    .directory = s->directory,
+                                    .writer = s->writer,
+                                    .event_bytes_max = (size_t)s->c->event_bytes_max};
     return ingest_sink_new(&o);
 }
 
 /* The databases that events come from; nothing comes before sources_start. */
 static int prepare_sources(struct server *s) {
-    struct sources_options o = {.metrics = s->metrics, .sink = new_sink, .arg = s};
+    struct sources_options o = {.metrics = s->metrics, .folder = s->c->data, .sink = new_sink, .arg = s};
     int r = s->c->from.n > 0 ? sources_new(&o, &s->sources) : 0;
     for (size_t i = 0; r == 0 && i < s->c->from.n; i++)
         r = sources_add(s->sources, &s->c->from.at[i], source_kind_find(s->c->from.at[i].kind));

@@ -246,6 +246,21 @@ static int set_format(bool *field, struct slice value) {
     return 0;
 }
 
+static int add_line(char **field, const struct setting *s, struct slice value) {
+    _cleanup_buf_ struct buf lines = {0};
+    int64_t n = 1;
+    for (const char *c = *field ? *field : ""; *c; c++)
+        n += *c == '\n';
+    if (value.n == 0)
+        return -EINVAL;
+    if (*field && n >= s->most)
+        return -ENOSPC;
+    if (*field)
+        buf_addf(&lines, "%s\n", *field);
+    buf_add_slice(&lines, value);
+    return buf_ok(&lines) ? set_text(field, buf_slice(&lines)) : -ENOMEM;
+}
+
 static int set_by_kind(void *field, const struct setting *s, struct slice value) {
     switch (s->kind) {
     case SETTING_TEXT:
@@ -269,6 +284,8 @@ static int set_by_kind(void *field, const struct setting *s, struct slice value)
         return set_address(field, value);
     case SETTING_PROXY:
         return set_proxy(field, value);
+    case SETTING_LINES:
+        return add_line(field, s, value);
     case SETTING_CIDRS:
         return each_part(value, add_cidr, field);
     case SETTING_PORTS:
@@ -297,7 +314,7 @@ int setting_set_field(void *field, const struct setting *s, struct slice value, 
 }
 
 void setting_clear(struct config *c, const struct setting *s) {
-    CHECK(setting_repeats(s));
+    CHECK(setting_repeats(s) && s->kind != SETTING_LINES); /* those are of sections, which one file holds */
     struct address_policy *p = (void *)((char *)c + s->offset);
     if (s->kind == SETTING_CIDRS)
         p->cidr_count = 0;
@@ -318,6 +335,7 @@ static void add_bytes(int64_t n, struct buf *out) {
 void setting_allowed(const struct setting *s, struct buf *out) {
     switch (s->kind) {
     case SETTING_TEXT:
+    case SETTING_LINES:
         buf_add_str(out, "a text that is not empty");
         return;
     case SETTING_FLAG:

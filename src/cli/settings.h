@@ -148,6 +148,7 @@
 #define SETTING_FIELD_SERVERS(field) char *field;
 #define SETTING_FIELD_ADDRESS(field) struct sockaddr_storage field; /* AF_UNSPEC: none */
 #define SETTING_FIELD_PROXY(field)   char *field;
+#define SETTING_FIELD_LINES(field)   char *field;
 #define SETTING_FIELD_CIDRS(field)
 #define SETTING_FIELD_PORTS(field)
 
@@ -166,6 +167,7 @@ enum setting_kind {
     SETTING_SERVERS, /* a comma-separated list of addresses, kept as text */
     SETTING_ADDRESS, /* IPv4 or IPv6, without a port */
     SETTING_PROXY,   /* the URL of an HTTP proxy, kept as text */
+    SETTING_LINES,   /* repeatable; kept as text, a line each */
     SETTING_CIDRS,   /* repeatable */
     SETTING_PORTS,   /* repeatable */
 };
@@ -185,11 +187,12 @@ extern const struct setting settings[SETTINGS_N];
 
 /* Whether its field is a char *, owned by the config. */
 static inline bool setting_is_text(const struct setting *s) {
-    return s->kind == SETTING_TEXT || s->kind == SETTING_SERVERS || s->kind == SETTING_PROXY;
+    return s->kind == SETTING_TEXT || s->kind == SETTING_SERVERS || s->kind == SETTING_PROXY ||
+           s->kind == SETTING_LINES;
 }
 
 static inline bool setting_repeats(const struct setting *s) {
-    return s->kind == SETTING_CIDRS || s->kind == SETTING_PORTS;
+    return s->kind == SETTING_CIDRS || s->kind == SETTING_PORTS || s->kind == SETTING_LINES;
 }
 
 /* Parses a value into its field of c; a repeatable one is a comma-separated list and adds to what is there.

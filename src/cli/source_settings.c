@@ -6,6 +6,7 @@
 #include "cli/config_help.h"
 #include "cli/key_file.h"
 #include "cli/nearest.h"
+#include "ingest/cdc.h"
 #include "ingest/outbox.h"
 
 #define OFFSET_OF(field) offsetof(struct source_settings, field)
@@ -14,7 +15,7 @@
 
 const struct setting source_setting_rows[SOURCE_SETTINGS_N] = {SOURCE_SETTINGS(SETTING_ROW)};
 
-static const struct source_kind *const kinds[] = {&outbox_source, NULL};
+static const struct source_kind *const kinds[] = {&outbox_source, &cdc_source, NULL};
 
 const struct source_kind *source_kind_find(const char *name) {
     for (size_t i = 0; kinds[i]; i++)
@@ -91,7 +92,7 @@ int source_section_line(struct source_sections *s, const char *section, const ch
         return r;
     const struct setting *row = find_row(name);
     uint32_t bit = row ? UINT32_C(1) << (row - source_setting_rows) : 0;
-    if (s->given[i] & bit) {
+    if (s->given[i] & bit && !setting_repeats(row)) {
         buf_add_str(complaint, "is set twice");
         return -EINVAL;
     }
@@ -128,7 +129,7 @@ static int complain(const struct source_settings *s, struct buf *problems, const
 int source_settings_check(struct source_settings *s, struct buf *problems) {
     const struct source_kind *kind = source_kind_find(s->kind);
     if (!kind)
-        return complain(s, problems, "kind must be outbox");
+        return complain(s, problems, "kind must be outbox or cdc");
     if (!s->url)
         return complain(s, problems, "url must be given: postgres://…, mysql://… or sqlite:FILE");
     if (s->tenant && !tenant_id_valid(slice_of(s->tenant)))

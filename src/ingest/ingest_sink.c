@@ -49,6 +49,12 @@ static struct slice tenant_of(const struct ingest_sink *s, const struct source_r
 
 /* ---- a row as an event ---- */
 
+/* What a repetition is compared by. */
+static void hash_row(const struct source_row *row, struct slice body, uint8_t ret[32]) {
+    struct slice what = row->key_is_enough ? row->key : body;
+    SHA256((const unsigned char *)what.p, what.n, ret);
+}
+
 /* 0; -EINVAL: the row is rejected; -ENOMEM. */
 static int parse_row(struct ingest_sink *s, size_t i, const struct tenant *t, struct ingest_event *e) {
     struct source_row *row = &s->source_rows[i];
@@ -67,7 +73,7 @@ static int parse_row(struct ingest_sink *s, size_t i, const struct tenant *t, st
     else if (r == -EINVAL)
         row->outcome = SOURCE_REJECTED;
     if (r == 0)
-        SHA256((const unsigned char *)body->p, body->n, e->body_hash);
+        hash_row(row, buf_slice(body), e->body_hash);
     else if (r == -EBADMSG)
         reject(row, "row", problem);
     else if (errors.n)
@@ -279,6 +285,58 @@ static int publish(struct source_sink *base, const struct source_settings *from,
     return 0;
 }
 
+/* ---- memory ---- */
+
+/* A job of the writer's that reads or writes a note. */
+struct noting {
+    struct writer_job job;
+    struct ingest_sink *sink;
+    struct slice source, item, text;
+    struct buf *ret; /* NULL: it writes */
+    int result;
+};
+
+static int run_noting(struct writer_job *job, struct store *st) {
+    struct noting *n = (struct noting *)job;
+    return n->ret ? store_get_source_note(st, n->source, n->item, n->ret)
+                  : store_put_source_note(st, n->source, n->item, n->text);
+}
+
+static void noting_done(struct writer_job *job, int result) {
+    struct noting *n = (struct noting *)job;
+    struct ingest_sink *s = n->sink;
+    pthread_mutex_lock(&s->lock);
+    n->result = result;
+    s->under_way--;
+    pthread_cond_signal(&s->ended);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static int note(struct source_sink *base, const struct source_settings *from, const char *item,
+                struct slice text, struct buf *ret) {
+    struct ingest_sink *s = (struct ingest_sink *)base;
+    struct noting n = {.job = {.run = run_noting, .done = noting_done},
+                       .sink = s,
+                       .source = slice_of(from->name),
+                       .item = slice_of(item),
+                       .text = text,
+                       .ret = ret};
+    s->under_way++; /* alone: the source's thread is here */
+    writer_submit_internal(s->o.writer, &n.job);
+    await(s);
+    return n.result;
+}
+
+static int load(struct source_sink *base, const struct source_settings *from, const char *item,
+                struct buf *ret) {
+    return note(base, from, item, SLICE_NONE, ret);
+}
+
+static int save(struct source_sink *base, const struct source_settings *from, const char *item,
+                struct slice text) {
+    return note(base, from, item, text, NULL);
+}
+
 static void sink_free(struct source_sink *base) {
     struct ingest_sink *s = (struct ingest_sink *)base;
     for (size_t i = 0; i < SOURCE_ROWS_MAX; i++)
@@ -292,7 +350,7 @@ struct source_sink *ingest_sink_new(const struct ingest_sink_options *o) {
     struct ingest_sink *s = calloc(1, sizeof *s);
     if (!s)
         return NULL;
-    s->base = (struct source_sink){.publish = publish, .free = sink_free};
+    s->base = (struct source_sink){.publish = publish, .load = load, .save = save, .free = sink_free};
     s->o = *o;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->ended, NULL);

@@ -9,6 +9,7 @@
 struct ingest_sink_options {
     struct ingest *ingest;
     struct directory *directory;
+    struct writer *writer;  /* for what sources remember */
     size_t event_bytes_max; /* of a row's data, beside the tenant's own limit */
 };
 

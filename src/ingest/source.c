@@ -51,7 +51,8 @@ const char *source_health_name(enum source_health h) {
 }
 
 void source_settings_free(struct source_settings *s) {
-    char *const texts[] = {s->kind, s->url, s->password, s->password_file, s->tenant, s->table};
+    char *const texts[] = {s->kind,  s->url,  s->password,    s->password_file, s->tenant,
+                           s->table, s->slot, s->publication, s->rules,         s->accept_gap};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         wipe_free(texts[i]);
     *s = (struct source_settings){0};
@@ -90,6 +91,40 @@ void source_fault(struct source *s, const char *what, const char *detail, const 
 void source_caught_up(struct source *s) {
     atomic_store(&s->behind_since, 0);
     become_healthy(s);
+}
+
+void source_rejected(struct source *s, uint64_t n) {
+    if (s->series)
+        metrics_source_rows(s->series, METRIC_SOURCE_REJECTED, n);
+}
+
+void source_log_bytes(struct source *s, int64_t lag, int64_t kept) {
+    if (s->series)
+        metrics_source_log_bytes(s->series, lag, kept);
+}
+
+const char *source_folder(const struct source *s) {
+    return s->set->o.folder;
+}
+
+/* ---- memory ---- */
+
+static int memory_failed(struct source *s, int r) {
+    source_fault(s, "the store does not keep how far the source has come", strerror(-r),
+                 "see the lines of the store; it is tried again");
+    return r;
+}
+
+int source_load(struct source *s, const char *item, struct buf *ret) {
+    CHECK(s->sink->load);
+    int r = s->sink->load(s->sink, s->settings, item, ret);
+    return r == 0 || r == -ENOENT ? r : memory_failed(s, r);
+}
+
+int source_save(struct source *s, const char *item, struct slice text) {
+    CHECK(s->sink->save);
+    int r = s->sink->save(s->sink, s->settings, item, text);
+    return r == 0 ? 0 : memory_failed(s, r);
 }
 
 /* ---- waiting ---- */

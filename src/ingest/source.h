@@ -37,6 +37,12 @@ struct source_settings {
     char *password_file;
     char *tenant; /* of rows that name none */
     char *table;
+    /* of cdc */
+    char *slot, *publication;
+    char *rules; /* a line each, see cdc_rules.h */
+    char *accept_gap;
+    bool create_slot, messages;
+    /* of all */
     int64_t batch;   /* rows at a time, at most SOURCE_ROWS_MAX */
     int64_t poll_ms; /* between looks at a database that does not tell of new rows by itself */
 };
@@ -61,6 +67,7 @@ struct source_row {
     struct slice tenant, type, data, ordering_key, schema_version;
     int64_t deliver_at;   /* Unix ms; 0: at once */
     int64_t committed_at; /* Unix ms, for the lag; 0: not known */
+    bool key_is_enough;   /* whatever was accepted with this key is this row, whatever it says by now */
     /* results */
     enum source_outcome outcome;
     char reason[SOURCE_REASON_SIZE]; /* of a rejected one */
@@ -81,6 +88,11 @@ struct source_sink {
      * `problem` tells. -ESHUTDOWN: it stops. */
     int (*publish)(struct source_sink *s, const struct source_settings *from, struct source_row *rows,
                    size_t n, int64_t *ret_wait_ms);
+    /* What the source remembers between starts: a text by item. load appends it; -ENOENT. save returns once
+     * it is durable. NULL: the sink has no memory. */
+    int (*load)(struct source_sink *s, const struct source_settings *from, const char *item, struct buf *ret);
+    int (*save)(struct source_sink *s, const struct source_settings *from, const char *item,
+                struct slice text);
     void (*free)(struct source_sink *s);
     const char *problem; /* a constant */
     const char *detail;  /* for the log, without secrets; NULL: none */
@@ -126,6 +138,15 @@ int source_wait_finish(struct source *s, int fd, short events, int64_t deadline_
 bool source_stopping(const struct source *s);
 /* All that is committed has been accepted. */
 void source_caught_up(struct source *s);
+/* Rows that the kind rejects by itself, to be counted as the others are. */
+void source_rejected(struct source *s, uint64_t n);
+/* Bytes of the database's log that are not accepted yet, and that it keeps for this source. */
+void source_log_bytes(struct source *s, int64_t lag, int64_t kept);
+/* The sink's memory; a failure but -ENOENT comes after source_fault. */
+int source_load(struct source *s, const char *item, struct buf *ret) MUST_USE;
+int source_save(struct source *s, const char *item, struct slice text) MUST_USE;
+/* Where the source may keep files; NULL: nowhere. */
+const char *source_folder(const struct source *s);
 /* Something does not work. `what` is shown without a key (/readyz): a constant sentence. `detail` (NULL:
  * none) goes to the log alone and is without secrets. Logged when it is new. */
 void source_fault(struct source *s, const char *what, const char *detail, const char *advice);
@@ -136,6 +157,7 @@ struct sources;
 
 struct sources_options {
     struct metrics *metrics; /* NULL: none */
+    const char *folder;      /* of source_folder; stays the caller's */
     /* A sink for each; owned by the set from then on. NULL: memory is out. */
     struct source_sink *(*sink)(void *arg);
     void *arg;

@@ -1,11 +1,10 @@
 /* PostgreSQL through libpq, without ever blocking longer than it says. */
 #include <errno.h>
-#include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
 
 #include "base/clock.h"
-#include "ingest/source_sql.h"
+#include "ingest/source_postgres.h"
 
 struct postgres {
     struct sql base;
@@ -41,7 +40,7 @@ static void quiet(void *arg, const PGresult *notice) {
     (void)arg, (void)notice;
 }
 
-static PGconn *start(const struct source_settings *s) {
+static PGconn *start(const struct source_settings *s, bool replication) {
     char connect_seconds[16], name[sizeof s->name + sizeof "posthorn "], user_timeout[16];
     snprintf(connect_seconds, sizeof connect_seconds, "%d", SQL_CONNECT_MS / 1000);
     snprintf(user_timeout, sizeof user_timeout, "%d", SQL_STATEMENT_MS + SQL_GRACE_MS);
@@ -55,10 +54,20 @@ static PGconn *start(const struct source_settings *s) {
                                 "fallback_application_name",
                                 "dbname",
                                 "client_encoding",
+                                replication ? "replication" : "client_encoding",
                                 s->password ? "password" : NULL,
                                 NULL};
-    const char *const values[] = {connect_seconds, "10",   "5",         "3", user_timeout, name,
-                                  s->url,          "UTF8", s->password, NULL};
+    const char *const values[] = {connect_seconds,
+                                  "10",
+                                  "5",
+                                  "3",
+                                  user_timeout,
+                                  name,
+                                  s->url,
+                                  "UTF8",
+                                  replication ? "database" : "UTF8",
+                                  s->password,
+                                  NULL};
     return PQconnectStartParams(keys, values, 1);
 }
 
@@ -78,6 +87,22 @@ static int finish_connecting(struct source *s, PGconn *c) {
         if (status == PGRES_POLLING_FAILED)
             return -ECONNREFUSED;
     }
+    return 0;
+}
+
+int postgres_connect(struct source *s, bool replication, PGconn **ret, char problem[SQL_PROBLEM_SIZE]) {
+    PGconn *c = start(source_settings(s), replication);
+    if (!c)
+        return -ENOMEM;
+    int r = PQstatus(c) == CONNECTION_BAD ? -ECONNREFUSED : finish_connecting(s, c);
+    if (r < 0) {
+        note_text(r == -ETIMEDOUT ? "it does not answer" : PQerrorMessage(c), problem);
+        PQfinish(c);
+        return r;
+    }
+    PQsetNoticeReceiver(c, quiet, NULL);
+    PQsetnonblocking(c, 1);
+    *ret = c;
     return 0;
 }
 
@@ -108,15 +133,8 @@ static int postgres_open(struct source *s, struct sql **ret, char problem[SQL_PR
         return -ENOMEM;
     p->base.driver = &sql_postgres;
     p->base.source = s;
-    p->connection = start(source_settings(s));
-    int r = !p->connection                              ? -ENOMEM
-            : PQstatus(p->connection) == CONNECTION_BAD ? -ECONNREFUSED
-                                                        : finish_connecting(s, p->connection);
-    if (r < 0 && p->connection)
-        note_text(r == -ETIMEDOUT ? "it does not answer" : PQerrorMessage(p->connection), problem);
+    int r = postgres_connect(s, false, &p->connection, problem);
     if (r == 0) {
-        PQsetNoticeReceiver(p->connection, quiet, NULL);
-        PQsetnonblocking(p->connection, 1);
         r = set_up(p);
         if (r < 0)
             memcpy(problem, p->base.problem, SQL_PROBLEM_SIZE);

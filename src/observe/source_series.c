@@ -15,6 +15,29 @@ void metrics_source_lag(struct metric_source *s, int64_t lag_ms) {
     atomic_store_explicit(&s->lag_ms, lag_ms, memory_order_relaxed);
 }
 
+void metrics_source_log_bytes(struct metric_source *s, int64_t lag, int64_t kept) {
+    atomic_store_explicit(&s->log_lag, lag, memory_order_relaxed);
+    atomic_store_explicit(&s->log_kept, kept, memory_order_relaxed);
+    atomic_store_explicit(&s->has_log, true, memory_order_release);
+}
+
+static void render_bytes(struct metric_source *sources, size_t n, const char *name, const char *what,
+                         bool kept, struct buf *out) {
+    buf_addf(out, "# HELP %s %s\n# TYPE %s gauge\n", name, what, name);
+    for (size_t i = 0; i < n; i++)
+        if (atomic_load_explicit(&sources[i].has_log, memory_order_acquire))
+            buf_addf(out, "%s{source=\"%s\"} %lld\n", name, sources[i].name,
+                     (long long)atomic_load_explicit(kept ? &sources[i].log_kept : &sources[i].log_lag,
+                                                     memory_order_relaxed));
+}
+
+static bool any_has_log(struct metric_source *sources, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (atomic_load_explicit(&sources[i].has_log, memory_order_acquire))
+            return true;
+    return false;
+}
+
 void source_series_render(struct metric_source *sources, size_t n, struct buf *out) {
     if (n == 0)
         return;
@@ -32,4 +55,10 @@ void source_series_render(struct metric_source *sources, size_t n, struct buf *o
     for (size_t i = 0; i < n; i++)
         buf_addf(out, "posthorn_source_lag_seconds{source=\"%s\"} %.15g\n", sources[i].name,
                  (double)atomic_load_explicit(&sources[i].lag_ms, memory_order_relaxed) / 1000);
+    if (!any_has_log(sources, n))
+        return;
+    render_bytes(sources, n, "posthorn_source_lag_bytes",
+                 "Bytes of the database's log that are not accepted yet.", false, out);
+    render_bytes(sources, n, "posthorn_source_kept_bytes",
+                 "Bytes of its log that the database keeps for the source.", true, out);
 }
