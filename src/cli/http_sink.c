@@ -9,6 +9,7 @@
 #include "cli/client/interrupt.h"
 
 enum { PROBLEM_SIZE = 256 };
+#define FIRST "[0]." /* how a batch of one names what is wrong with it */
 
 struct http_sink {
     struct source_sink base;
@@ -81,7 +82,7 @@ static bool is_problem(const struct http_answer *a) {
     return slice_starts_with(buf_slice(&type), SLICE_LIT("urn:posthorn:problem:"));
 }
 
-/* The first bad field, else the detail. */
+/* The first bad field, else the detail, without the place in a batch of one. */
 static void reject_as_told(struct source_row *row, const struct http_answer *a) {
     _cleanup_buf_ struct buf reason = {0};
     struct field errors = field_find(buf_slice(&a->body), "errors"), first;
@@ -95,7 +96,8 @@ static void reject_as_told(struct source_row *row, const struct http_answer *a) 
     } else {
         field_plain(field_find(buf_slice(&a->body), "detail"), &reason);
     }
-    reject(row, buf_ok(&reason) && reason.n ? reason.p : "the server refuses it");
+    const char *told = buf_ok(&reason) && reason.n ? reason.p : "the server refuses it";
+    reject(row, strncmp(told, FIRST, strlen(FIRST)) == 0 ? told + strlen(FIRST) : told);
 }
 
 /* The outcomes of rows that were accepted. -EBADMSG: the answer is another server's. */

@@ -17,7 +17,8 @@ export class Relay {
   }
 
   async start() {
-    const args = ['outbox', 'relay', '--url', this.server.url, '--name', this.name, '--tenant', this.tenant, '--poll-ms', '20', ...this.flags];
+    const poll = this.flags.includes('--poll-ms') ? [] : ['--poll-ms', '20'];
+    const args = ['outbox', 'relay', '--url', this.server.url, '--name', this.name, '--tenant', this.tenant, ...poll, ...this.flags];
     const child = spawn(BINARY, args, {
       env: cleanEnvironment({ POSTHORN_KEY: this.server.adminKey, POSTHORN_SOURCE_URL: this.url }), stdio: ['ignore', 'ignore', 'pipe'],
     });
