@@ -39,8 +39,6 @@ static bool any_has_log(struct metric_source *sources, size_t n) {
 }
 
 void source_series_render(struct metric_source *sources, size_t n, struct buf *out) {
-    if (n == 0)
-        return;
     buf_add_str(out,
                 "# HELP posthorn_source_rows_total Rows that came out of a source, by what became of them.\n"
                 "# TYPE posthorn_source_rows_total counter\n");
