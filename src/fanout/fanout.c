@@ -124,8 +124,9 @@ static int64_t due_of(const struct event_record *e, int64_t now) {
     return e->deliver_at < order_at && order_at > now ? now : order_at;
 }
 
+/* `fresh`: the event is made in this transaction. */
 static struct new_delivery delivery_for(const struct event_record *e, const struct subscription *s, bool test,
-                                        int64_t now) {
+                                        bool fresh, int64_t now) {
     return (struct new_delivery){
         .event_key = e->id.key,
         .subscription_no = s->no,
@@ -134,6 +135,7 @@ static struct new_delivery delivery_for(const struct event_record *e, const stru
         .order_at = order_of(e),
         .due_at = due_of(e, now),
         .test = test,
+        .fresh = fresh,
     };
 }
 
@@ -186,7 +188,7 @@ static int expand_chunk(struct fanout *f, struct store *st, const struct event_r
         if (wanted < 0)
             return wanted;
         if (wanted)
-            chunk[n++] = begin(d, delivery_for(e, s, false, now), now);
+            chunk[n++] = begin(d, delivery_for(e, s, false, seq == SEQ_NONE, now), now);
         *cursor = s->no;
     }
     return insert(f, st, chunk, n, deliveries);
@@ -227,7 +229,7 @@ int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uin
         struct subscription *s = index_get(f->index, only_subscription);
         if (!s)
             return -ENOENT;
-        struct new_delivery n = delivery_for(e, s, true, now);
+        struct new_delivery n = delivery_for(e, s, true, true, now);
         return insert(f, st, &n, 1, &e->deliveries);
     }
     struct index_walk walk;
@@ -354,7 +356,7 @@ static int expand_for_one(struct fanout *f, struct store *st, struct fanout_job 
         r = has_had(s, job->seq) ? 0 : wants(f, s, &e);
     if (r <= 0)
         return r;
-    struct new_delivery d = delivery_for(&e, s, false, now);
+    struct new_delivery d = delivery_for(&e, s, false, false, now);
     r = insert(f, st, &d, 1, &job->deliveries);
     return r < 0 ? r : store_update_job(st, job);
 }

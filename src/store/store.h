@@ -191,6 +191,7 @@ struct idempotency_record {
     size_t ids_n;
     int64_t created_at;
 };
+/* A key that is there already makes the transaction void, at its commit at the latest. */
 int store_insert_idempotency(struct store *s, const struct idempotency_record *r) MUST_USE;
 /* 0 with *ret_hash and up to ids_max ids, or -ENOENT. */
 int store_find_idempotency(struct store *s, uint32_t tenant_no, struct slice key, uint8_t ret_hash[32],
@@ -207,6 +208,7 @@ struct new_delivery {
     int64_t order_at;  /* max(created_at, deliver_at) */
     int64_t due_at;    /* when it may be claimed; 0: at order_at */
     bool test;         /* made by the test route: its trigger says so */
+    bool fresh;        /* of an event that this transaction makes: there is none yet */
     int64_t begun_at, lease_until;
 };
 /* *ret_made counts those that did not exist before. */

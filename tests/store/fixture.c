@@ -305,6 +305,7 @@ struct settlement outcome_of(const struct fixture *f, const struct task *t, enum
     return (struct settlement){
         .event_key = t->event_key,
         .subscription_no = t->subscription_no,
+        .tenant_no = t->tenant_no,
         .number = t->number,
         .lane_key = t->lane_key,
         .to = to,
@@ -325,6 +326,8 @@ struct settlement outcome_of(const struct fixture *f, const struct task *t, enum
 
 struct settlement settle(struct fixture *f, struct settlement s) {
     bool entered = enter(f);
+    if (!s.tenant_no) /* of a task that a test made up */
+        s.tenant_no = tenant_of(f, s.subscription_no);
     assert_int_equal(store_settle(f->store, &s, 1), 0);
     leave(f, entered);
     return s;

@@ -391,6 +391,8 @@ static void test_lanes_due(void **state) {
     publish_ordered(f, tenant, subs[4], 7); /* under way, and one behind it */
     (void)claim_one(f, tenant, subs[4]);
     publish_ordered(f, tenant, subs[4], 7);
+    /* A store may see that it is blocked only when it comes to it. */
+    assert_int_equal(claim(f, lane_of(tenant, subs[4], 9)).n, 0);
     struct lane_due due[4];
     size_t n = 0;
     begin(f);

@@ -124,7 +124,8 @@ static void test_key_is_taken_once(void **state) {
     assert_int_equal(store_insert_idempotency(f->store, &a), 0);
     commit(f);
     begin(f);
-    assert_true(store_insert_idempotency(f->store, &b) < 0);
+    int r = store_insert_idempotency(f->store, &b);
+    assert_true(r < 0 || store_commit(f->store) < 0);
     rollback(f);
     begin(f);
     assert_int_equal(find_key(f, tenant, "k", &found, 1), 1);

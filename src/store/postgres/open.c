@@ -128,6 +128,7 @@ int postgres_begin(struct store *store) {
     if (r < 0)
         return r;
     s->changed = false;
+    pg_buffers_begin(s);
     pg_begin(&s->writer);
     return 0;
 }

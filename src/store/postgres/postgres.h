@@ -23,7 +23,8 @@ struct pg_store {
     struct sealing sealing;
     struct pg_rows lent; /* the row of the last store_get_… */
     struct pg_buffers *buffers;
-    bool changed; /* the control plane, in this transaction */
+    struct pg_order *order; /* order.h */
+    bool changed;           /* the control plane, in this transaction */
     bool replay_progress;
     /* As a node among several (store/cluster.h). */
     int64_t lease_ms;
@@ -54,10 +55,12 @@ STORE_CALLS(X)
 STORE_READER_CALLS(X)
 #undef X
 
-/* ---- what a transaction gathers (buffers.c) ---- */
+/* ---- what a transaction gathers (gather.c) ---- */
 
 int pg_buffers_open(struct pg_store *s) MUST_USE;
 void pg_buffers_close(struct pg_store *s);
+/* A transaction begins: the one before it is committed, or rolled back. */
+void pg_buffers_begin(struct pg_store *s);
 /* Sends what was gathered, without waiting. Called before a savepoint and before the commit, and by whoever
  * reads what may be in there. */
 int pg_flush(struct pg_store *s) MUST_USE;

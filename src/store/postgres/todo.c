@@ -10,29 +10,6 @@
 #define TODO_CORE(X) \
     X(check)
 
-/* pgdata */
-#define TODO_DATA(X) \
-    X(close_deleted) \
-    X(insert_events) \
-    X(insert_idempotency) \
-    X(find_idempotency) \
-    X(insert_deliveries) \
-    X(extend_log) \
-    X(insert_job) \
-    X(update_job) \
-    X(list_jobs) \
-    X(last_job) \
-    X(get_event) \
-    X(claim) \
-    X(expire) \
-    X(relane) \
-    X(set_relaned) \
-    X(list_lanes_due) \
-    X(settle) \
-    X(get_exhausted) \
-    X(list_expired_leases) \
-    X(replay)
-
 /* pgread */
 #define TODO_READ(X) \
     X(retain) \
@@ -79,6 +56,5 @@ static int todo(void) {
 #pragma GCC diagnostic ignored "-Wattribute-alias"
 #define X(name) typeof(store_##name) postgres_##name __attribute__((alias("todo")));
 TODO_CORE(X)
-TODO_DATA(X)
 TODO_READ(X)
 #undef X

@@ -165,7 +165,7 @@ CREATE TABLE events (
     tail           bigint  NOT NULL,
     type           text    NOT NULL,
     schema_version text    NOT NULL,
-    ordering_key   text,
+    ordering_key   bytea, -- any bytes
     deliver_at     bigint,
     data_size      integer NOT NULL,
     deliveries     integer NOT NULL,
@@ -297,7 +297,7 @@ CREATE TABLE attempts (
     content_type     text     NOT NULL,
     request_headers  text,
     signature        text,
-    response_headers text,
+    response_headers bytea, -- as they came
     response_body    bytea,
     response_hash    bytea,
     PRIMARY KEY (tenant, event, subscription, number)
