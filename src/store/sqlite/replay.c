@@ -10,17 +10,6 @@
     "closed_after, include_missing, dry_run, per_second, most, requested_by, matched, started, done, "       \
     "failed, opened, served, paid_until"
 
-const char *replay_state_name(enum replay_state s) {
-    static const char *const names[] = {"running", "running", "done", "cancelling", "cancelled"};
-    CHECK(s <= REPLAY_CANCELLED);
-    return names[s];
-}
-
-uint64_t replay_matched(const struct replay_record *r) {
-    bool all_found = r->state == REPLAY_SENDING || r->state == REPLAY_DONE;
-    return all_found || r->started > r->matched ? r->started : r->matched;
-}
-
 static void read_columns(sqlite3_stmt *st, struct replay_record *ret) {
     *ret = (struct replay_record){
         .id = {.key = (uint64_t)column_int(st, 0), .tail = (uint64_t)column_int(st, 1)},

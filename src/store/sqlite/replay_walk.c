@@ -3,12 +3,10 @@
  * the row is out of bounds. */
 #include <errno.h>
 
+#include "store/replay_judge.h"
 #include "store/sqlite/sqlite.h"
 
-enum {
-    LOG_DELIVERIES_A_STEP = 20000,
-    FILTER_STEPS_A_ROW = 100, /* so much of judging by a filter counts as one row looked at */
-};
+enum { LOG_DELIVERIES_A_STEP = 20000 };
 
 #define ROW "SELECT d.event, d.state, d.reason, d.closed_at, e.type, e.ordering_key, "
 #define DLQ (1U << DELIVERY_DLQ)
@@ -46,36 +44,21 @@ static const char all_of_tenant[] =
     OF_TENANT "events e INDEXED BY events_by_tenant CROSS JOIN deliveries d ON d.event = e.key"
               " WHERE e.tenant = ?5 AND e.key > ?2 AND e.key <= ?3 AND ?1 = 0 LIMIT ?4";
 
-/* 1 when the subscription asks for an event that it has no delivery of; *budget pays for its filter. */
-static int wants_missing(sqlite3_stmt *st, const struct subscription *sub, unsigned *budget) {
-    struct filter_subject event = {.type = column_slice(st, 4),
-                                   .ordering_key = column_slice(st, 5),
-                                   .schema_version = column_slice(st, 7)};
-    if (slice_eq(event.type, SLICE_LIT("posthorn.test")) || !subscription_matches(sub, event.type))
-        return 0;
-    if (!sub->filter)
-        return 1;
-    struct json_tape tape = {0};
-    uint64_t steps = 0;
-    event.data = event_data(column_slice(st, 8), (uint32_t)column_int(st, 9));
-    int r = json_tape_read(&tape, event.data);
-    event.tape = &tape;
-    if (r == 0)
-        r = subscription_wants(sub, &event, &steps);
-    steps = (steps + tape.n) / FILTER_STEPS_A_ROW;
-    *budget -= steps < *budget ? (unsigned)steps : *budget - 1;
-    json_tape_free(&tape);
-    return r < 0 && r != -ENOMEM ? -EIO : r; /* what the store holds was JSON when it went in */
-}
-
 static int is_wanted(sqlite3_stmt *st, const struct replay_filter *f, const struct subscription *sub,
                      unsigned *budget) {
-    if (column_int(st, 6) || (f->event_type.p && !event_type_covered(f->event_type, column_slice(st, 4))))
-        return 0;
-    if (sqlite3_column_type(st, 1) == SQLITE_NULL)
-        return f->include_missing ? wants_missing(st, sub, budget) : 0;
-    return (f->states & 1U << column_int(st, 1)) && (!f->reasons || (f->reasons & 1U << column_int(st, 2))) &&
-           column_int(st, 3) >= f->closed_after;
+    struct replay_place place = {
+        .state = sqlite3_column_type(st, 1) == SQLITE_NULL ? -1 : (int)column_int(st, 1),
+        .reason = (enum delivery_reason)column_int(st, 2),
+        .closed_at = column_int(st, 3),
+        .type = column_slice(st, 4),
+        .ordering_key = column_slice(st, 5),
+        .out_of_bounds = column_int(st, 6) != 0,
+    };
+    enum replay_verdict verdict = replay_judge(f, sub, &place);
+    if (verdict != REPLAY_ASK_FILTER)
+        return verdict == REPLAY_TAKE;
+    return replay_ask_filter(sub, &place, column_slice(st, 7), column_slice(st, 8),
+                             (uint32_t)column_int(st, 9), budget);
 }
 
 /* Looks at the statement's rows; 1 when it stopped for the budget or because enough were found. */
