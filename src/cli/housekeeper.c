@@ -18,6 +18,7 @@ enum {
     RETAIN_EVERY_MS = 60000,
     RETAIN_PAUSES = 3, /* between steps the writer serves others, so many times as long as the step took */
     RETAIN_PAUSE_MS_MIN = 2,
+    HOUSE_EVERY_MS = 5000,  /* the store's own work */
     LOG_EVERY_MS = 5000,    /* how far the log by subscription is behind */
     LOG_STEP_PAUSE_MS = 20, /* between steps the writer serves others */
     LOG_AGE_MS = 1000,      /* of an event that is taken into it: by then its own transaction has ended */
@@ -33,7 +34,7 @@ struct housekeeper {
     struct loop *loop;
     struct loop_watch signals;
     int signal_caught;
-    struct loop_timer reap_timer, retain_timer, log_timer, count_timer, replay_timer, trim_timer;
+    struct loop_timer reap_timer, retain_timer, log_timer, count_timer, replay_timer, trim_timer, house_timer;
     struct writer_job reap_job, retain_job, log_job;
     struct loop_message reaped, retained, logged;
     bool reaping, retaining, logging;
@@ -41,6 +42,7 @@ struct housekeeper {
     struct retention_sweep sweep;
     int64_t retain_step_us; /* what the last step took of the writer's time */
     atomic_bool on_duty;    /* of nodes on one store, this one does what one must */
+    int64_t kept_since;     /* the sweep's, as of its last step */
 };
 
 void housekeeper_block_signals(void) {
@@ -75,6 +77,7 @@ static void on_signal(struct loop_watch *w, uint32_t events) {
     loop_timer_clear(h->loop, &h->count_timer);
     loop_timer_clear(h->loop, &h->replay_timer);
     loop_timer_clear(h->loop, &h->trim_timer);
+    loop_timer_clear(h->loop, &h->house_timer);
     end_when_idle(h);
 }
 
@@ -144,6 +147,7 @@ static void start_retention(struct loop_timer *t) {
 static void retention_returned(struct loop_message *m) {
     struct housekeeper *h = (struct housekeeper *)((char *)m - offsetof(struct housekeeper, retained));
     h->retaining = false;
+    h->kept_since = h->sweep.kept_since;
     int64_t pause_ms = RETAIN_PAUSE_MS_MIN + RETAIN_PAUSES * h->retain_step_us / 1000;
     in_ms(h, &h->retain_timer, h->retain_more ? pause_ms : RETAIN_EVERY_MS);
     end_when_idle(h);
@@ -194,6 +198,14 @@ static void count_deliveries(struct loop_timer *t) {
     in_ms(h, &h->count_timer, rest_ms > COUNT_EVERY_MS ? rest_ms : COUNT_EVERY_MS);
 }
 
+/* ---- the store's own ---- */
+
+static void keep_house(struct loop_timer *t) {
+    struct housekeeper *h = (struct housekeeper *)((char *)t - offsetof(struct housekeeper, house_timer));
+    (void)!store_keep_house(h->o.reader, clock_now_ms(), h->kept_since); /* it logs, and comes again */
+    in_ms(h, &h->house_timer, HOUSE_EVERY_MS);
+}
+
 /* ---- memory ---- */
 
 /* The allocator keeps what comes free between pieces that stay: with a million subscriptions that is much. */
@@ -242,6 +254,7 @@ int housekeeper_run(const struct housekeeper_options *o) {
         .count_timer = {.fn = count_deliveries},
         .replay_timer = {.fn = tick_replays},
         .trim_timer = {.fn = trim_memory},
+        .house_timer = {.fn = keep_house},
         .log_job = {.run = run_log, .done = log_done},
         .logged = {.fn = log_returned},
     };
@@ -255,6 +268,7 @@ int housekeeper_run(const struct housekeeper_options *o) {
         in_ms(&h, &h.count_timer, COUNT_EVERY_MS);
         in_ms(&h, &h.replay_timer, REPLAY_EVERY_MS);
         in_ms(&h, &h.trim_timer, TRIM_AFTER_MS);
+        in_ms(&h, &h.house_timer, HOUSE_EVERY_MS);
         loop_run(h.loop, NULL, NULL);
         close(h.signals.fd);
     }

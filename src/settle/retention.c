@@ -7,62 +7,116 @@
 
 static const int64_t DAY_MS = INT64_C(86400) * 1000;
 
-/* Whose turn it is, and until when its events are old. -ENOENT: nobody is left. */
-static int whose_turn(const struct retention_sweep *sweep, struct store *s, int64_t now, uint32_t *ret_no,
-                      int64_t *ret_before) {
-    if (sweep->stage == SWEEP_OPERATOR) {
-        *ret_no = TENANT_OPERATOR;
-        *ret_before = now - RETENTION_OPERATOR_DAYS * DAY_MS;
-        return 0;
-    }
+/* The next tenant, and until when its events are old. -ENOENT: nobody is left. */
+static int next_tenant(const struct retention_sweep *sweep, struct store *s, uint32_t *ret_no,
+                       int64_t *ret_before, bool *ret_deleted) {
     struct tenant_record record;
     struct tenant tenant;
-    bool deleted;
-    int r = store_next_tenant(s, sweep->tenant_no, &record, &deleted);
+    int r = store_next_tenant(s, sweep->tenant_no, &record, ret_deleted);
     if (r < 0)
         return r;
     r = tenant_of_record(&record, &tenant);
     if (r < 0)
         return r == -EINVAL ? -EIO : r; /* what the store holds was valid when it went in */
     *ret_no = tenant.no;
-    *ret_before = deleted ? now : now - tenant.limits.retention_days * DAY_MS;
+    *ret_before = *ret_deleted ? sweep->now : sweep->now - tenant.limits.retention_days * DAY_MS;
     return 0;
 }
 
-static int sweep_idempotency(struct retention_sweep *sweep, struct store *s, int64_t now) {
-    unsigned deleted = 0;
-    int r = store_retain_idempotency(s, now - RETENTION_IDEMPOTENCY_DAYS * DAY_MS, RETENTION_ROWS_A_STEP,
-                                     &deleted);
-    if (r == 0 && deleted < RETENTION_ROWS_A_STEP)
-        sweep->stage = SWEEP_OPERATOR;
-    return r;
+static int whose_turn(const struct retention_sweep *sweep, struct store *s, uint32_t *ret_no,
+                      int64_t *ret_before) {
+    bool deleted;
+    if (sweep->stage != SWEEP_OPERATOR)
+        return next_tenant(sweep, s, ret_no, ret_before, &deleted);
+    *ret_no = TENANT_OPERATOR;
+    *ret_before = sweep->now - RETENTION_OPERATOR_DAYS * DAY_MS;
+    return 0;
 }
 
-static int sweep_events(struct retention_sweep *sweep, struct store *s, uint32_t tenant_no, int64_t before) {
-    unsigned passed = 0;
-    int r = store_retain(s, tenant_no, before, RETENTION_ROWS_A_STEP, &sweep->at, &passed);
-    if (r < 0 || passed == RETENTION_ROWS_A_STEP)
+static int sweep_idempotency(struct retention_sweep *sweep, struct store *s) {
+    unsigned deleted = 0;
+    int r = store_retain_idempotency(s, sweep->now - RETENTION_IDEMPOTENCY_DAYS * DAY_MS,
+                                     RETENTION_ROWS_A_STEP, &deleted);
+    if (r < 0 || deleted == RETENTION_ROWS_A_STEP)
         return r;
-    unsigned replays = 0, most = RETENTION_ROWS_A_STEP - passed;
+    sweep->stage = SWEEP_LOOK;
+    sweep->oldest = sweep->now - RETENTION_OPERATOR_DAYS * DAY_MS;
+    return 0;
+}
+
+/* Looks for the longest retention in force. */
+static int sweep_look(struct retention_sweep *sweep, struct store *s) {
+    for (int i = 0; i < RETENTION_TENANTS_A_STEP; i++) {
+        int64_t before = 0;
+        bool deleted = false;
+        int r = next_tenant(sweep, s, &sweep->tenant_no, &before, &deleted);
+        if (r == -ENOENT) {
+            sweep->kept_since = sweep->oldest;
+            sweep->floor = store_retain_floor(s, sweep->oldest);
+            sweep->tenant_no = 0;
+            sweep->stage = SWEEP_OPERATOR;
+            return 0;
+        }
+        if (r < 0)
+            return r;
+        if (!deleted && before < sweep->oldest)
+            sweep->oldest = before;
+    }
+    return 0;
+}
+
+/* A part of a tenant's turn, of up to *rows; what is left of them comes back. */
+static int sweep_events(struct retention_sweep *sweep, struct store *s, uint32_t tenant_no, int64_t before,
+                        unsigned *rows) {
+    /* The rest of the day leaves with its day. */
+    int64_t upto = before - sweep->floor < DAY_MS ? sweep->floor : before;
+    unsigned passed = 0, replays = 0, most = *rows;
+    int r = store_retain(s, tenant_no, upto, most, &sweep->at, &passed);
+    *rows -= passed;
+    if (r < 0 || passed == most)
+        return r;
+    most = *rows;
     r = store_retain_replays(s, tenant_no, before, most, &replays);
+    *rows -= replays;
     if (r < 0 || replays == most)
         return r;
-    *sweep = (struct retention_sweep){.stage = SWEEP_TENANTS, .tenant_no = tenant_no};
+    sweep->stage = SWEEP_TENANTS;
+    sweep->tenant_no = tenant_no;
+    sweep->at = (struct retain_cursor){0};
+    return 0;
+}
+
+static int sweep_tenants(struct retention_sweep *sweep, struct store *s, bool *ret_more) {
+    unsigned rows = RETENTION_ROWS_A_STEP;
+    for (int i = 0; i < RETENTION_TENANTS_A_STEP && rows > 0; i++) {
+        uint32_t tenant_no = 0;
+        int64_t before = 0;
+        int r = whose_turn(sweep, s, &tenant_no, &before);
+        if (r == -ENOENT) {
+            *sweep = (struct retention_sweep){.kept_since = sweep->kept_since};
+            *ret_more = false;
+            return 0;
+        }
+        if (r == 0)
+            r = sweep_events(sweep, s, tenant_no, before, &rows);
+        if (r < 0)
+            return r;
+    }
     return 0;
 }
 
 int retention_step(struct retention_sweep *sweep, struct store *s, int64_t now, bool *ret_more) {
-    uint32_t tenant_no = 0;
-    int64_t before = 0;
     *ret_more = true;
-    if (sweep->stage == SWEEP_IDEMPOTENCY)
-        return sweep_idempotency(sweep, s, now);
-    int r = whose_turn(sweep, s, now, &tenant_no, &before);
-    if (r == 0)
-        return sweep_events(sweep, s, tenant_no, before);
-    if (r != -ENOENT)
-        return r;
-    *sweep = (struct retention_sweep){0};
-    *ret_more = false;
-    return 0;
+    if (!sweep->now)
+        sweep->now = now;
+    switch (sweep->stage) {
+    case SWEEP_IDEMPOTENCY:
+        return sweep_idempotency(sweep, s);
+    case SWEEP_LOOK:
+        return sweep_look(sweep, s);
+    case SWEEP_OPERATOR:
+    case SWEEP_TENANTS:
+        return sweep_tenants(sweep, s, ret_more);
+    }
+    UNREACHABLE();
 }

@@ -7,15 +7,20 @@
 
 enum {
     RETENTION_ROWS_A_STEP = 500,
+    RETENTION_TENANTS_A_STEP = 16,
     RETENTION_IDEMPOTENCY_DAYS = 7,
     RETENTION_OPERATOR_DAYS = 30, /* of TENANT_OPERATOR's events */
 };
 
-/* Where a sweep over the tenants stands; zero-initialised at its start. */
+/* Where a sweep over the tenants stands; zero-initialised once. */
 struct retention_sweep {
-    enum { SWEEP_IDEMPOTENCY, SWEEP_OPERATOR, SWEEP_TENANTS } stage;
+    enum { SWEEP_IDEMPOTENCY, SWEEP_LOOK, SWEEP_OPERATOR, SWEEP_TENANTS } stage;
+    int64_t now;             /* when it began */
     uint32_t tenant_no;      /* whose turn is over */
     struct retain_cursor at; /* how far the next one's has come */
+    int64_t oldest;          /* that any tenant keeps, as far as it has looked */
+    int64_t floor;           /* what the store drops by days ends here */
+    int64_t kept_since;      /* nobody keeps what is older; 0: no sweep has looked yet. Stays */
 };
 
 /* One step, within a transaction. *ret_more: the sweep has not ended. */

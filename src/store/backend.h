@@ -67,6 +67,7 @@
     X(get_exhausted) \
     X(list_expired_leases) \
     X(retain) \
+    X(retain_floor) \
     X(next_tenant) \
     X(retain_idempotency) \
     X(replay) \
@@ -96,6 +97,7 @@
     X(read_tls) \
     X(reader_close) \
     X(reader_ping) \
+    X(keep_house) \
     X(read_tenant) \
     X(list_tenants) \
     X(read_subscription) \

@@ -305,6 +305,10 @@ int store_next_tenant(struct store *s, uint32_t after_no, struct tenant_record *
     return s->backend->next_tenant(s, after_no, ret, ret_deleted);
 }
 
+int64_t store_retain_floor(struct store *s, int64_t before) {
+    return s->backend->retain_floor(s, before);
+}
+
 int store_retain_idempotency(struct store *s, int64_t before, unsigned limit, unsigned *ret_n) {
     return s->backend->retain_idempotency(s, before, limit, ret_n);
 }
@@ -329,6 +333,10 @@ void store_reader_close(struct store_reader *r) {
 
 int store_reader_ping(struct store_reader *r) {
     return r->backend->reader_ping(r);
+}
+
+int store_keep_house(struct store_reader *r, int64_t now, int64_t before) {
+    return r->backend->keep_house(r, now, before);
 }
 
 int store_read_tenant(struct store_reader *r, struct slice id, tenant_row_fn fn, void *arg) {

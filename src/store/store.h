@@ -384,6 +384,10 @@ struct retain_cursor {
 };
 int store_retain(struct store *s, uint32_t tenant_no, int64_t before, unsigned limit,
                  struct retain_cursor *cursor, unsigned *ret_n) MUST_USE;
+/* What is older than `before`, the longest retention in force, leaves by whole days where the store keeps
+ * days apart (store_keep_house): what has not left by this time, the end of the last of them, is deleted row
+ * by row. Elsewhere `before` itself. */
+int64_t store_retain_floor(struct store *s, int64_t before) MUST_USE;
 /* The tenant with the least number above after_no, deleted ones too, for a walk over all. -ENOENT. Slices
  * live until the next call. */
 int store_next_tenant(struct store *s, uint32_t after_no, struct tenant_record *ret,
@@ -414,6 +418,9 @@ int store_reader_open(struct store *s, struct store_reader **ret) MUST_USE;
 void store_reader_close(struct store_reader *r);
 /* 0 when the store answers. */
 int store_reader_ping(struct store_reader *r) MUST_USE;
+/* Work of the store's own that is nobody's transaction, to be done every few seconds. Whole days that ended
+ * before `before`, and in which nothing is open, are dropped; 0: none. It may take a second. */
+int store_keep_house(struct store_reader *r, int64_t now, int64_t before) MUST_USE;
 
 /* Rows come newest first unless said otherwise; a callback returns 0 to go on, another value to stop (which
  * is returned). A callback may read on through the same reader, but not by the function that called it. */

@@ -15,6 +15,13 @@ struct pg_node {
     bool fresh;         /* made in this transaction */
 };
 
+/* The bulk replay that a step works on. */
+struct pg_replaying {
+    uint64_t key;
+    uint32_t tenant_no;
+    struct pg_rows row;
+};
+
 struct pg_store {
     struct store base;
     struct pg_source *source;
@@ -32,12 +39,14 @@ struct pg_store {
     uint64_t applied_told;
     struct feed_position applied;
     int duty_pid[DUTIES]; /* of the session that has it */
+    struct pg_replaying replaying;
 };
 
 struct pg_reader {
     struct store_reader base;
     struct pg conn;
     const struct sealing *sealing; /* the store's */
+    int64_t days_due_at;           /* when keeping house next looks at days */
 };
 
 static inline struct pg_store *pg_of(struct store *s) {
@@ -116,6 +125,11 @@ void pg_read_subscription(const struct pg_rows *rows, struct subscription_record
 static inline int64_t pg_limit(size_t limit) {
     return limit > INT64_MAX ? INT64_MAX : (int64_t)limit;
 }
+
+/* ---- bulk replays (replay.c) ---- */
+
+/* Takes in what has ended since the last time; the replay's row, when somebody may work on it, is locked. */
+int pg_take_in_replayed(struct pg *c, uint32_t tenant_no, uint64_t replay_key) MUST_USE;
 
 /* A row that a store_get_… lends to its caller until the next call. */
 static inline struct pg_rows *pg_lend(struct pg_store *s) {

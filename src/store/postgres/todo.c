@@ -11,39 +11,7 @@
     X(check)
 
 /* pgread */
-#define TODO_READ(X) \
-    X(retain) \
-    X(retain_idempotency) \
-    X(insert_replay) \
-    X(next_replay) \
-    X(update_replay) \
-    X(cancel_replay) \
-    X(cancel_replay_step) \
-    X(delete_replay) \
-    X(last_recovery) \
-    X(retain_replays) \
-    X(open_replay_lanes) \
-    X(list_replay_lanes) \
-    X(has_replay_lanes) \
-    X(update_replay_lane) \
-    X(delete_replay_lane) \
-    X(find_replayable) \
-    X(replay_missing) \
-    X(take_replay_progress) \
-    X(read_event) \
-    X(list_events) \
-    X(read_body) \
-    X(read_delivery) \
-    X(list_deliveries) \
-    X(list_attempts) \
-    X(list_transitions) \
-    X(count_deliveries) \
-    X(sum_dlq) \
-    X(list_dlq_counts) \
-    X(count_lane) \
-    X(read_replay) \
-    X(list_replays) \
-    X(count_replayable)
+#define TODO_READ(X)
 
 /* clang-format on */
 

@@ -232,12 +232,14 @@ CREATE TABLE deliveries_open (
 -- What a lane may claim, longest due first.
 CREATE INDEX deliveries_open_due ON deliveries_open (subscription, due_at, event) WHERE due_at IS NOT NULL;
 CREATE INDEX deliveries_open_leased ON deliveries_open (lease_until) WHERE lease_until IS NOT NULL;
+-- What a lane has, newest first: lists, counts, and walks over all of it.
+CREATE INDEX deliveries_open_by_subscription ON deliveries_open (subscription, event);
 CREATE INDEX deliveries_open_ordered ON deliveries_open (subscription, lane_key, order_at, event) WHERE lane_key IS NOT NULL;
 -- Only what failed at least once is in these.
 CREATE INDEX deliveries_open_retrying ON deliveries_open (subscription, window_at) WHERE state = 2 OR state = 5;
-CREATE INDEX deliveries_open_failed ON deliveries_open (tenant, state, event) WHERE state = 2 OR state = 5;
-CREATE INDEX deliveries_open_refused ON deliveries_open (tenant, last_status, event) WHERE last_status >= 300;
-CREATE INDEX deliveries_open_unanswered ON deliveries_open (tenant, last_error, event) WHERE last_error IS NOT NULL;
+CREATE INDEX deliveries_open_failed ON deliveries_open (tenant, state, event, subscription) WHERE state = 2 OR state = 5;
+CREATE INDEX deliveries_open_refused ON deliveries_open (tenant, last_status, event, subscription) WHERE last_status >= 300;
+CREATE INDEX deliveries_open_unanswered ON deliveries_open (tenant, last_error, event, subscription) WHERE last_error IS NOT NULL;
 
 CREATE TABLE deliveries_closed (
     tenant        integer  NOT NULL,
@@ -261,9 +263,10 @@ CREATE TABLE deliveries_closed (
     PRIMARY KEY (tenant, event, subscription)
 ) PARTITION BY RANGE (event);
 CREATE INDEX deliveries_closed_by_subscription ON deliveries_closed (tenant, subscription, event);
-CREATE INDEX deliveries_closed_dead ON deliveries_closed (tenant, event) WHERE state = 4;
-CREATE INDEX deliveries_closed_refused ON deliveries_closed (tenant, last_status, event) WHERE last_status >= 300;
-CREATE INDEX deliveries_closed_unanswered ON deliveries_closed (tenant, last_error, event) WHERE last_error IS NOT NULL;
+CREATE INDEX deliveries_closed_dead ON deliveries_closed (tenant, event, subscription) WHERE state = 4;
+CREATE INDEX deliveries_closed_dead_by_subscription ON deliveries_closed (tenant, subscription, event) WHERE state = 4;
+CREATE INDEX deliveries_closed_refused ON deliveries_closed (tenant, last_status, event, subscription) WHERE last_status >= 300;
+CREATE INDEX deliveries_closed_unanswered ON deliveries_closed (tenant, last_error, event, subscription) WHERE last_error IS NOT NULL;
 
 -- How many deliveries are in the dead-letter queue. Added to by deltas, so that nodes do not wait for one another's rows;
 -- housekeeping sums them up.
@@ -333,6 +336,59 @@ CREATE TABLE attempts_other PARTITION OF attempts DEFAULT;
 CREATE TABLE transitions_other PARTITION OF transitions DEFAULT;
 CREATE TABLE receipts_other PARTITION OF receipts DEFAULT;
 
+-- A day of one of these tables, made ahead. Waits for nobody longer than lock_timeout: what waits for a lock holds up all that
+-- come after it. False: it is there, or its rows stand in the DEFAULT partition already; NULL: not now.
+CREATE FUNCTION day_name(parent text, day integer) RETURNS text LANGUAGE sql STABLE AS
+    $$ SELECT parent || to_char(date '1970-01-01' + day, '_YYYYMMDD') $$;
+CREATE FUNCTION first_key(day integer) RETURNS bigint LANGUAGE sql STABLE AS $$ SELECT (day * bigint '86400000') << 12 $$;
+CREATE FUNCTION make_day(parent text, day integer) RETURNS boolean LANGUAGE plpgsql SET lock_timeout = '100ms' AS $$
+BEGIN
+    IF to_regclass(day_name(parent, day)) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%s) TO (%s)', day_name(parent, day), parent,
+                   first_key(day), first_key(day + 1));
+    RETURN true;
+EXCEPTION
+    WHEN check_violation THEN
+        RETURN false;
+    WHEN lock_not_available OR deadlock_detected THEN
+        RETURN NULL;
+END $$;
+SELECT make_day(parent, day) FROM unnest(ARRAY['events', 'deliveries_closed', 'attempts', 'transitions', 'receipts']) parent,
+    generate_series(floor(extract(epoch FROM clock_timestamp()) / 86400)::integer - 1,
+                    floor(extract(epoch FROM clock_timestamp()) / 86400)::integer + 4) day;
+
+-- Whether a tenant has anything open of this day: one look a tenant, not a row.
+CREATE FUNCTION is_day_open(day integer) RETURNS boolean LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE t (tenant) AS (
+        (SELECT tenant FROM deliveries_open ORDER BY tenant LIMIT 1)
+        UNION ALL
+        SELECT (SELECT o.tenant FROM deliveries_open o WHERE o.tenant > t.tenant ORDER BY o.tenant LIMIT 1)
+            FROM t WHERE t.tenant IS NOT NULL)
+    SELECT EXISTS (SELECT 1 FROM t CROSS JOIN LATERAL (SELECT 1 FROM deliveries_open o WHERE o.tenant = t.tenant
+                       AND o.event >= first_key(day) AND o.event < first_key(day + 1) LIMIT 1) x)
+        OR EXISTS (SELECT 1 FROM fanout_jobs WHERE state <> 2 AND event >= first_key(day) AND event < first_key(day + 1))
+$$;
+-- A whole day leaves, when nothing of it is open. From the first lock on nobody brings back what is closed, or adds to its events.
+-- False: something is open; NULL: not now.
+CREATE FUNCTION drop_day(day integer) RETURNS boolean LANGUAGE plpgsql SET lock_timeout = '100ms' AS $$
+BEGIN
+    EXECUTE format('LOCK TABLE %I, %I IN EXCLUSIVE MODE', day_name('events', day), day_name('deliveries_closed', day));
+    IF is_day_open(day) THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('INSERT INTO dlq_counts (tenant, subscription, reason, n) SELECT tenant, subscription, reason, -count(*)'
+                   ' FROM %I WHERE state = 4 GROUP BY 1, 2, 3', day_name('deliveries_closed', day));
+    DELETE FROM fanout_jobs WHERE event >= first_key(day) AND event < first_key(day + 1);
+    EXECUTE format('DROP TABLE %I, %I, %I, %I, %I', day_name('events', day), day_name('deliveries_closed', day),
+                   day_name('attempts', day), day_name('transitions', day), day_name('receipts', day));
+    RETURN true;
+EXCEPTION
+    WHEN lock_not_available OR deadlock_detected OR undefined_table THEN
+        RETURN NULL;
+END $$;
+
 -- ---- bulk replays ----
 
 CREATE TABLE replays (
@@ -376,4 +432,15 @@ CREATE TABLE replay_lanes (
     room         integer NOT NULL, -- share - 2 * outstanding
     PRIMARY KEY (tenant, replay, subscription)
 ) WITH (fillfactor = 50);
+-- What became of started deliveries since the replay's last step: added to by deltas, so that who settles does not wait for who
+-- works on the replay; taken into replays and replay_lanes by the latter.
+CREATE TABLE replay_counts (
+    tenant       integer NOT NULL,
+    replay       bigint  NOT NULL,
+    subscription integer NOT NULL,
+    freed        integer NOT NULL, -- first attempts that ended
+    done         integer NOT NULL,
+    failed       integer NOT NULL
+);
+CREATE INDEX replay_counts_by_replay ON replay_counts (tenant, replay);
 CREATE INDEX replay_lanes_ready ON replay_lanes (replay, subscription) WHERE room >= 0;
