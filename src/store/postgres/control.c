@@ -161,7 +161,7 @@ int postgres_insert_subscription(struct store *store, const struct subscription_
     pg_int(p, (int32_t)r->tenant_no);
     pg_bigint(p, (int64_t)r->id.key);
     pg_bigint(p, (int64_t)r->id.tail);
-    pg_int(p, r->status);
+    pg_int(p, (int32_t)r->status);
     pg_text(p, r->disabled_reason);
     pg_text(p, r->doc);
     pg_bigint(p, r->created_at);
@@ -187,7 +187,7 @@ int postgres_update_subscription(struct store *store, const struct subscription_
     CHECK(r->status != SUBSCRIPTION_DELETED);
     struct pg_store *s = pg_of(store);
     struct pg_params *p = pg_params(&s->writer);
-    pg_int(p, r->status);
+    pg_int(p, (int32_t)r->status);
     pg_text(p, r->disabled_reason);
     pg_text(p, r->doc);
     pg_bigint(p, r->updated_at);

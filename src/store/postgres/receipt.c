@@ -50,7 +50,7 @@ int postgres_insert_receipt(struct store *store, const struct receipt_record *r)
     pg_bigint(p, (int64_t)r->event_key);
     pg_int(p, (int32_t)r->subscription_no);
     pg_int(p, (int32_t)r->number);
-    pg_int(p, r->status);
+    pg_int(p, (int32_t)r->status);
     pg_text(p, r->note);
     pg_bigint(p, r->at);
     _cleanup_pg_rows_ struct pg_rows rows = {0};
