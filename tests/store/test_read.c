@@ -237,9 +237,10 @@ static void test_blocked_delivery_says_so(void **state) {
     uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
     struct id head = publish_ordered(f, tenant, sub, 3), behind = publish_ordered(f, tenant, sub, 3);
     assert_false(read_delivery(f, tenant, head, sub).row.blocked);
+    struct task t = claim_one(f, tenant, sub);
     struct got_delivery g = read_delivery(f, tenant, behind, sub);
     assert_true(g.row.blocked && g.row.next_attempt_at == f->now);
-    finish_one(f, tenant, sub, DELIVERY_DELIVERED);
+    settle(f, outcome_of(f, &t, DELIVERY_DELIVERED, 200));
     assert_false(read_delivery(f, tenant, behind, sub).row.blocked);
 }
 

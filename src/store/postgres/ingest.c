@@ -124,7 +124,7 @@ int postgres_find_idempotency(struct store *s, uint32_t tenant_no, struct slice 
 /* ---- deliveries ---- */
 
 static void add_delivery(const struct pg_store *s, struct pg_column *c, const struct new_delivery *d) {
-    CHECK(!d->begun_at || (!d->lane_key && d->fresh && DELIVERY_PENDING == 0 && DELIVERY_ATTEMPTING == 1));
+    CHECK(!d->begun_at || (!d->lane_key && DELIVERY_PENDING == 0 && DELIVERY_ATTEMPTING == 1));
     pg_add_int(&c[0], (int32_t)d->tenant_no);
     pg_add_bigint(&c[1], (int64_t)d->event_key);
     pg_add_int(&c[2], (int32_t)d->subscription_no);
