@@ -5,12 +5,12 @@
  *   pace sink [ANSWER]
  *       Listens on loopback, prints "port N", and answers every POST as ANSWER says: 204 (also when none is
  *       named), 500, 429, 429-retry-after (30 s), or black-hole, which never answers. On SIGTERM prints
- *       "arrived N p50_us N p99_us N max_us N": from the moment an event was due to its arrival here. On
- *       SIGUSR1 prints that, too, and begins afresh.
- *   pace publish PORT PATH KEY RATE SECONDS CONNECTIONS TYPES
- *       Publishes RATE events a second to 127.0.0.1:PORT, of the types bench.0 … in turn, each with 512 bytes
- *       of data that carry the moment it was due. Prints "due N acked N failed N p50_us N p99_us N max_us N":
- *       from the moment an event was due to its 202. */
+ *       "arrived N p50_us N p99_us N max_us N": from the moment an event was due to its arrival here, as its
+ *       data say: "due_us" of the monotonic clock, or "wall_us" of the wall's. On SIGUSR1 prints that, too,
+ * and begins afresh. pace publish PORT PATH KEY RATE SECONDS CONNECTIONS TYPES Publishes RATE events a second
+ * to 127.0.0.1:PORT, of the types bench.0 … in turn, each with 512 bytes of data that carry the moment it was
+ * due. Prints "due N acked N failed N p50_us N p99_us N max_us N": from the moment an event was due to its
+ * 202. */
 #include "http.h"
 
 #include <errno.h>
@@ -31,6 +31,12 @@ enum {
 };
 
 /* ---- sink ---- */
+
+static int64_t wall_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
+}
 
 static int sink_listen(void) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
@@ -82,9 +88,12 @@ static void sink_serve(struct connection *c, const char *answer, struct samples 
         return;
     }
     while ((size = message_size(c)) > 0) {
-        const char *due = memmem(c->in, size, "\"due_us\":", 9);
+        const char *due = memmem(c->in, size, "\"due_us\":", 9),
+                   *wall = memmem(c->in, size, "\"wall_us\":", 10);
         if (due)
             sample_add(latencies, now_us() - strtoll(due + 9, NULL, 10));
+        else if (wall)
+            sample_add(latencies, wall_us() - strtoll(wall + 10, NULL, 10));
         message_drop(c, size);
         if (*answer && send(c->fd, answer, strlen(answer), MSG_NOSIGNAL) < 0 && errno != EPIPE &&
             errno != ECONNRESET)

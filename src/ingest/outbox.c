@@ -11,6 +11,8 @@
 
 enum {
     SHARE_MS = 1000,      /* between looks at who else works on this outbox */
+    AWAKE_LOOK_MS = 5,    /* between looks while rows come now and then: nobody has to wake it */
+    AWAKE_LOOKS = 10,     /* that find nothing, before it sleeps */
     PASSED_OVER_MAX = 64, /* tenants whose quota is used up, at one time */
     LOCK_BASE_SIZE = 64,
 };
@@ -33,6 +35,8 @@ struct outbox {
     int member; /* -1: none, it stands by */
     uint32_t ranges;
     int64_t share_at;
+    unsigned empty_looks; /* one after the other */
+    bool asleep;          /* holds the locks that make producers notify */
     struct passed_over passed_over[PASSED_OVER_MAX];
     size_t passed_over_n;
     /* the round's rows */
@@ -134,6 +138,27 @@ static int become_member(struct outbox *o) {
     return r;
 }
 
+/* Producers notify while it sleeps, and only then. It holds the sleep locks of its ranges; transactions that
+ * go on without a notice keep it from getting them. */
+static int fall_asleep(struct outbox *o) {
+    uint32_t got = 0;
+    int r = try_locks(o, o->ranges, OUTBOX_SLEEP_LOCKS, &got);
+    o->asleep = r == 0 && got == o->ranges;
+    if (r == 0 && got && !o->asleep) {
+        outbox_unlock(o->dialect, o->lock_base, got, OUTBOX_SLEEP_LOCKS, &o->text);
+        r = run(o, NULL, NULL);
+    }
+    return r;
+}
+
+static int wake_up(struct outbox *o) {
+    if (!o->asleep)
+        return 0;
+    o->asleep = false;
+    outbox_unlock(o->dialect, o->lock_base, o->ranges, OUTBOX_SLEEP_LOCKS, &o->text);
+    return run(o, NULL, NULL);
+}
+
 /* Lets go of what is another's now, and takes of its own what is free. */
 static int move_ranges(struct outbox *o) {
     int64_t members = 0;
@@ -143,7 +168,9 @@ static int move_ranges(struct outbox *o) {
         return r;
     uint32_t own = outbox_share((uint32_t)members | UINT32_C(1) << o->member, (unsigned)o->member);
     uint32_t surplus = o->ranges & ~own, missing = own & ~o->ranges;
-    if (surplus) {
+    if (surplus || missing)
+        r = wake_up(o);
+    if (r == 0 && surplus) {
         outbox_unlock(o->dialect, o->lock_base, surplus, 0, &o->text);
         r = run(o, NULL, NULL);
         o->ranges &= own;
@@ -315,17 +342,30 @@ static int publish_claimed(struct outbox *o) {
 
 /* ---- a round ---- */
 
-static int idle(struct outbox *o) {
-    if (o->passed_over_n == 0)
-        source_caught_up(o->source);
+/* Until there is a notice, or it is time to look again. */
+static int await_rows(struct outbox *o, int64_t ms) {
     int came = o->listens ? o->sql->driver->take_notices(o->sql) : 0;
     if (came < 0)
         return complain(o, came);
     if (came > 0)
         return 0;
-    int r = source_wait(o->source, o->listens ? o->sql->driver->notice_fd(o->sql) : -1, POLLIN,
-                        o->settings->poll_ms);
+    int r = source_wait(o->source, o->listens ? o->sql->driver->notice_fd(o->sql) : -1, POLLIN, ms);
     return r < 0 ? r : 0;
+}
+
+static int idle(struct outbox *o) {
+    int64_t awake_ms = AWAKE_LOOK_MS < o->settings->poll_ms ? AWAKE_LOOK_MS : o->settings->poll_ms;
+    if (o->passed_over_n == 0)
+        source_caught_up(o->source);
+    if (o->empty_looks < AWAKE_LOOKS) {
+        o->empty_looks++;
+        return await_rows(o, awake_ms);
+    }
+    if (!o->listens || o->asleep)
+        return await_rows(o, o->settings->poll_ms);
+    int r = fall_asleep(o);
+    /* Asleep, it looks once more: what was committed before has told nobody. */
+    return r < 0 || o->asleep ? r : await_rows(o, awake_ms);
 }
 
 static int step(struct source *s, void *arg) {
@@ -344,7 +384,10 @@ static int step(struct source *s, void *arg) {
         return r;
     if (o->looked_n == 0)
         return idle(o);
-    r = claim(o);
+    o->empty_looks = 0;
+    r = wake_up(o);
+    if (r == 0)
+        r = claim(o);
     if (r == 0)
         r = publish_claimed(o);
     if (r < 0 && r != -EAGAIN && !o->sql->lost)

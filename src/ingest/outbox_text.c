@@ -68,15 +68,18 @@ static const char postgres_ddl[] =
 
 static const char postgres_ddl_notify[] =
     "\n"
-    "-- Wakes the relay at the commit. PostgreSQL lets transactions that notify commit one after the other; "
-    "without\n"
-    "-- this trigger the relay polls.\n"
+    "-- Wakes the relay at the commit, when it sleeps: it holds the lock of the row's range then. PostgreSQL "
+    "lets\n"
+    "-- transactions that notify commit one after the other. Without this trigger the relay polls.\n"
     "create function {wake}() returns trigger language plpgsql as $$\n"
     "begin\n"
-    "    perform pg_notify('{bare}', '');\n"
+    "    if not pg_try_advisory_xact_lock_shared(\n"
+    "            (112::bigint << 56) | (tg_relid::bigint << 8) | ({sleep} + new.hash_range)) then\n"
+    "        perform pg_notify('{bare}', '');\n"
+    "    end if;\n"
     "    return null;\n"
     "end $$;\n"
-    "create trigger {wake_bare} after insert on {table} for each statement execute function {wake}();\n";
+    "create trigger {wake_bare} after insert on {table} for each row execute function {wake}();\n";
 
 #define COLUMNS          "seq, id, tenant, type, data, ordering_key, schema_version, deliver_at, created_at"
 #define REJECTED_COLUMNS COLUMNS ", reason"
@@ -374,6 +377,8 @@ static bool fill_value(const struct filling *f, struct slice blank, struct buf *
         buf_addf(out, "%d", OUTBOX_RANGES - 1);
     else if (slice_eq(blank, SLICE_LIT("ranges")))
         buf_addf(out, "%d", OUTBOX_RANGES);
+    else if (slice_eq(blank, SLICE_LIT("sleep")))
+        buf_addf(out, "%d", OUTBOX_SLEEP_LOCKS);
     else if (slice_eq(blank, SLICE_LIT("members")))
         buf_addf(out, "%d", OUTBOX_MEMBERS_MAX);
     else if (slice_eq(blank, SLICE_LIT("row_bytes_max")))

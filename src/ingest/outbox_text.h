@@ -4,7 +4,7 @@
 #include "base/bytes.h"
 #include "ingest/outbox_share.h"
 
-enum { OUTBOX_TABLE_MAX = 100 /* of "schema.table"; each part up to 40 */ };
+enum { OUTBOX_SLEEP_LOCKS = 128 };
 
 /* What differs between the databases. */
 struct outbox_dialect;
@@ -71,8 +71,9 @@ bool outbox_statement(const struct outbox_dialect *d, enum outbox_statement whic
 void outbox_look(const struct outbox_dialect *d, const char *table, uint32_t ranges, const char *tenants,
                  const char *default_tenant, size_t limit, struct buf *out);
 
-/* Locks are numbered: ranges first, then members. `base` is what OUTBOX_LOCK_BASE gave; one row with a column
- * a bit of `locks`, true where it was got. */
+/* Locks are numbered: ranges from 0 on, members from OUTBOX_RANGES on, and from OUTBOX_SLEEP_LOCKS on the
+ * ranges whose relay sleeps. `base` is what OUTBOX_LOCK_BASE gave; one row with a column a bit of `locks`,
+ * true where it was got. */
 void outbox_try_locks(const struct outbox_dialect *d, const char *base, uint32_t locks, unsigned first,
                       struct buf *out);
 void outbox_unlock(const struct outbox_dialect *d, const char *base, uint32_t locks, unsigned first,

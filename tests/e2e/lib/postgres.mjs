@@ -68,8 +68,8 @@ export class Postgres extends Database {
   }
 
   /** A client of the pg package, as a producer in node has it. */
-  async connect() {
-    const client = new pg.Client({ host: this.folder, port: 5432, user: 'posthorn', database: 'shop' });
+  async connect(database = 'shop') {
+    const client = new pg.Client({ host: this.folder, port: 5432, user: 'posthorn', database });
     client.on('error', () => {}); // the server was killed: the next query says so, too
     await client.connect();
     return client;

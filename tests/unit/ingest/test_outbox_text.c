@@ -74,6 +74,7 @@ static void ddl_notifies_when_asked(void **state) {
     outbox_ddl(&outbox_postgres, &(struct outbox_ddl_options){"shop.events", true}, &with);
     assert_has(&with, "pg_notify('events', '')");
     assert_has(&with, "create trigger \"events_wake\" after insert on \"shop\".\"events\"");
+    assert_has(&with, "(128 + new.hash_range)");
     outbox_ddl(&outbox_postgres, &(struct outbox_ddl_options){"shop.events", false}, &without);
     assert_has_not(&without, "notify");
     assert_has_not(&without, "trigger");
