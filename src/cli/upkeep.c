@@ -85,6 +85,21 @@ static int parse(struct upkeep *u, const struct command *command, int argc, char
 
 /* ---- what is shown ---- */
 
+/* Without the user, the password and the options that a server's URL may have. */
+static void add_store_name(const char *url, struct buf *out) {
+    const char *authority = strstr(url, "://");
+    if (!authority) {
+        buf_add_str(out, url);
+        return;
+    }
+    authority += 3;
+    size_t whole = strcspn(authority, "?"), host = strcspn(authority, "/?");
+    const char *at = memrchr(authority, '@', host);
+    buf_add_slice(out, (struct slice){url, (size_t)(authority - url)});
+    const char *from = at ? at + 1 : authority;
+    buf_add_slice(out, (struct slice){from, whole - (size_t)(from - authority)});
+}
+
 static void show_progress(void *arg, uint64_t done, uint64_t total) {
     struct upkeep *u = arg;
     int percent = total ? (int)(done * 100 / total) : 100;
@@ -231,7 +246,11 @@ static int run_check(struct upkeep *u) {
         fputs("\r\033[K", stderr);
     if (r == -EUCLEAN)
         show_finding(u, &(struct store_finding){"the file is damaged, or no store", 1, message});
-    return r < 0 && r != -EUCLEAN ? refused(u, message) : print_check(u, u->file ? u->file : u->config.store);
+    if (r < 0 && r != -EUCLEAN)
+        return refused(u, message);
+    _cleanup_buf_ struct buf name = {0};
+    add_store_name(u->file ? u->file : u->config.store, &name);
+    return print_check(u, buf_ok(&name) ? name.p : "the store");
 }
 
 static int command_check(int argc, char **argv) {
@@ -391,7 +410,8 @@ const struct command check_command = {
     .arguments = "[FILE]",
     .summary = "look whether the store, or a backup, is sound",
     .details = "Exit status 0: sound, 1: not, or it could not be looked at.\n",
-    .examples = "posthorn check --data /var/lib/posthorn\nposthorn check /backup/posthorn-monday.db\n",
+    .examples = "posthorn check --data /var/lib/posthorn\nposthorn check /backup/posthorn-monday.db\n"
+                "posthorn check --store postgres://posthorn@db.internal/posthorn\n",
     OPTIONS(options),
 };
 

@@ -28,6 +28,13 @@ static int read_version(struct pg *c, struct version *ret) {
     return r < 0 ? r : 0;
 }
 
+int pg_schema_version(struct pg *c, size_t *ret) {
+    struct version v;
+    int r = read_version(c, &v);
+    *ret = v.is;
+    return r;
+}
+
 /* Whether this program may run on it as it is. */
 static int judge(const struct pg *c, const struct version *v, const char **ret_message) {
     if (v->is <= postgres_migrations_n)

@@ -100,6 +100,8 @@ int pg_each_lane_state(struct pg *c, lane_state_row_fn fn, void *arg) MUST_USE;
 /* Brings the schema up to date, under a lock; *ret_from is what it was (0: new), *ret_to what it is. c is
  * outside of a transaction. */
 int pg_migrate(struct pg *c, size_t *ret_from, size_t *ret_to, const char **ret_message) MUST_USE;
+/* 0: there is none yet. */
+int pg_schema_version(struct pg *c, size_t *ret) MUST_USE;
 /* A connection to a store that need not be open, looked at for what would make it unfit. *ret_source goes
  * with it. */
 int pg_open_url(const char *url, struct pg *c, struct pg_source **ret_source,

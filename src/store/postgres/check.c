@@ -1,0 +1,179 @@
+/* Whether a store is sound: its rows, its sealed secrets. Its pages are PostgreSQL's own business
+ * (pg_amcheck). */
+#include <errno.h>
+#include <stdio.h>
+
+#include "store/postgres/invariants.h"
+#include "store/postgres/secrets.h"
+#include "store/schema/schema.h"
+
+enum { CHECK_MS = 6 * 3600 * 1000 };
+
+struct checking {
+    struct pg *c;
+    const struct store_check *how;
+};
+
+static void look_at(const struct checking *k, const char *what) {
+    if (k->how->looking)
+        k->how->looking(k->how->arg, what);
+}
+
+static void report(struct checking *k, const char *what, uint64_t n, const char *example) {
+    struct store_finding f = {what, n, example};
+    k->how->found(k->how->arg, &f);
+}
+
+/* ---- rows ---- */
+
+/* "event/subscription" becomes the delivery's id; any other text stays. */
+static void name_example(struct slice found, char *out, size_t size) {
+    unsigned long long event;
+    unsigned subscription;
+    char rest;
+    snprintf(out, size, "%.*s", SLICE_ARG(found));
+    if (sscanf(out, "%llu/%u%c", &event, &subscription, &rest) == 2 && event <= ID_KEY_MAX && subscription)
+        id_format(ID_DELIVERY, id_of_delivery(event, subscription), out);
+}
+
+static int check_invariant(struct checking *k, const struct pg_invariant *i) {
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
+    char example[128];
+    look_at(k, i->what);
+    pg_bigint(pg_params(k->c), k->how->now);
+    int r = pg_query_row(k->c, i->sql, &rows);
+    if (r > 0 && pg_column_int(&rows, 0) > 0) {
+        name_example(pg_column_slice(&rows, 1), example, sizeof example);
+        report(k, i->what, (uint64_t)pg_column_int(&rows, 0), example);
+    }
+    return r < 0 ? r : 0;
+}
+
+/* ---- sealed secrets ---- */
+
+static int check_sealed_by(struct checking *k, const struct sealing *by) {
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
+    struct secret_record record;
+    uint64_t closed = 0;
+    pg_bigint(pg_params(k->c), by->no);
+    int r = pg_query(k->c, "SELECT " PG_SECRET_COLUMNS " FROM secrets WHERE seal_key=$1", &rows);
+    while (r == 0 && pg_next(&rows))
+        closed += pg_read_secret(by, &rows, &record) < 0;
+    explicit_bzero(&record, sizeof record);
+    if (closed)
+        report(k, "secrets that their key does not open", closed, "see the log");
+    return r;
+}
+
+static int check_sealed(struct checking *k) {
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
+    look_at(k, "sealed secrets");
+    int r = pg_query(k->c, "SELECT no, fingerprint FROM seal_keys ORDER BY no", &rows);
+    while (r == 0 && pg_next(&rows)) {
+        struct slice fingerprint = pg_column_slice(&rows, 1);
+        char text[2 * SEAL_FINGERPRINT_SIZE + 1] = "";
+        int at = seal_keyring_find(k->how->keys, fingerprint);
+        if (at < 0) {
+            if (fingerprint.n == SEAL_FINGERPRINT_SIZE)
+                hex_encode((const uint8_t *)fingerprint.p, fingerprint.n, text);
+            report(k, "the secret key at hand is not the one that sealed the secrets", 1, text);
+            continue;
+        }
+        struct sealing by = {.no = pg_column_int(&rows, 0), .key = k->how->keys->keys[at]};
+        r = check_sealed_by(k, &by);
+        explicit_bzero(&by, sizeof by);
+    }
+    return r;
+}
+
+/* ---- all of it ---- */
+
+static int read_keys(struct pg *c, struct store_summary *ret) {
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
+    pg_int(pg_params(c), STORE_KEYS_TOLD_MAX);
+    int r = pg_query(c, "SELECT fingerprint FROM seal_keys ORDER BY no LIMIT $1", &rows);
+    for (ret->keys_n = 0; r == 0 && pg_next(&rows);) {
+        struct slice fingerprint = pg_column_slice(&rows, 0);
+        if (fingerprint.n == SEAL_FINGERPRINT_SIZE)
+            memcpy(ret->keys[ret->keys_n++], fingerprint.p, SEAL_FINGERPRINT_SIZE);
+    }
+    return r;
+}
+
+static int summarize(struct pg *c, struct store_summary *ret) {
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
+    int r = pg_query_row(
+        c,
+        "SELECT (SELECT count(*) FROM tenants WHERE deleted_at IS NULL), (SELECT count(*) FROM subscriptions"
+        " WHERE status<>3), (SELECT count(*) FROM events), (SELECT count(*) FROM deliveries_open)+(SELECT"
+        " count(*) FROM deliveries_closed), pg_database_size(current_database())",
+        &rows);
+    if (r <= 0)
+        return r < 0 ? r : -EIO;
+    ret->tenants = (uint64_t)pg_column_int(&rows, 0);
+    ret->subscriptions = (uint64_t)pg_column_int(&rows, 1);
+    ret->events = (uint64_t)pg_column_int(&rows, 2);
+    ret->deliveries = (uint64_t)pg_column_int(&rows, 3);
+    ret->bytes = (uint64_t)pg_column_int(&rows, 4);
+    return read_keys(c, ret);
+}
+
+static int look_at_all(struct checking *k, struct store_summary *ret) {
+    int r = summarize(k->c, ret);
+    for (size_t i = 0; r == 0 && i < pg_invariants_n; i++)
+        r = check_invariant(k, &pg_invariants[i]);
+    return r == 0 && k->how->keys ? check_sealed(k) : r;
+}
+
+/* One moment's state, and plans for reading everything. */
+static int begin(struct pg *c) {
+    static const char *const settings[] = {
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        "SET LOCAL statement_timeout=0",
+        "SET LOCAL plan_cache_mode=force_custom_plan",
+        "SET LOCAL enable_seqscan=on",
+        "SET LOCAL enable_bitmapscan=on",
+        "SET LOCAL enable_hashjoin=on",
+        "SET LOCAL enable_mergejoin=on",
+        "SET LOCAL enable_material=on",
+        "SET LOCAL join_collapse_limit=8",
+        "SET LOCAL enable_partitionwise_join=on",
+        "SET LOCAL enable_partitionwise_aggregate=on",
+        "SET LOCAL work_mem='64MB'",
+    };
+    int r = 0;
+    pg_begin(c);
+    for (size_t i = 0; r == 0 && i < sizeof settings / sizeof settings[0]; i++) {
+        pg_params_reset(pg_params(c));
+        r = pg_send(c, settings[i]);
+    }
+    return r;
+}
+
+int postgres_check(const char *url, const struct store_check *check, struct store_summary *ret,
+                   const char **ret_message) {
+    _cleanup_pg_source_ struct pg_source *source = NULL;
+    struct pg c;
+    struct checking k = {.c = &c, .how = check};
+    *ret = (struct store_summary){.schema_known = postgres_migrations_n};
+    int r = pg_open_url(url, &c, &source, ret_message);
+    if (r < 0)
+        return r;
+    c.limits.statement_ms = CHECK_MS;
+    r = pg_schema_version(&c, &ret->schema);
+    if (r < 0)
+        r = store_explain(r, ret_message, "PostgreSQL at %s does not answer", source->name);
+    if (r == 0 && ret->schema == 0)
+        r = store_explain(-ENOENT, ret_message, "there is no store in the database at %s", source->name);
+    else if (r == 0 && ret->schema == postgres_migrations_n) {
+        r = begin(&c);
+        if (r == 0)
+            r = look_at_all(&k, ret);
+        pg_rollback(&c);
+        if (r < 0)
+            r = store_explain(r, ret_message, "the store at %s could not be looked at: see the log",
+                              source->name);
+    }
+    pg_close(&c);
+    return r;
+}
