@@ -94,6 +94,12 @@ static bool is_public(const struct route *route) {
     return route->scope == SCOPE_EVENTS_WRITE;
 }
 
+static bool is_served(const struct request *r, const struct route *route) {
+    if (r->o->health_only && strncmp(route->pattern, "/v1/", 4) == 0)
+        return false;
+    return !r->public_only || is_public(route);
+}
+
 const struct route *routes_find(struct request *r, const char *method, char *ret_allow, size_t allow_size,
                                 struct slice *ret_tenant) {
     const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
@@ -104,7 +110,7 @@ const struct route *routes_find(struct request *r, const char *method, char *ret
         return NULL;
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
         struct slice tenant = SLICE_NONE, id = SLICE_NONE;
-        if ((r->public_only && !is_public(&routes[i])) || !matches(routes[i].pattern, r->path, &tenant, &id))
+        if (!is_served(r, &routes[i]) || !matches(routes[i].pattern, r->path, &tenant, &id))
             continue;
         if (strcmp(routes[i].method, wanted) == 0) {
             r->id = id;

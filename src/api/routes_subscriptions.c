@@ -488,9 +488,13 @@ static void deleted(struct writer_job *job, int result) {
         request_resume(r);
         return;
     }
+    const struct subscription *known = fanout_subscription(r->o->fanout, d->no);
+    enum tenant_tier tier = known ? known->tier : r->tenant.tier;
     fanout_remove(r->o->fanout, d->no);
     (void)request_write(r, 204);
     /* From here on the request may be gone at any time. */
+    if (r->o->node && node_await_stopped(r->o->node, d->no, tier, stopped, r))
+        return;
     int e = dispatch_remove(r->o->dispatch, d->no, stopped, r);
     if (e < 0) {
         log_error("a deleted subscription's lane could not be told; it stops at the next start",

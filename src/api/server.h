@@ -3,6 +3,7 @@
  * after its commit. */
 #pragma once
 
+#include "cluster/node.h"
 #include "core/address.h"
 #include "fanout/apply.h"
 #include "fanout/replayer.h"
@@ -36,6 +37,8 @@ struct api_options {
     struct fanout *fanout;
     struct replayer *replayer;
     struct dispatch *dispatch;
+    struct node *node; /* NULL: the store is this process's alone */
+    bool health_only;  /* of a node without the role: health and metrics alone */
     struct id_source *ids;
     struct metrics *metrics;
     const struct address_policy *addresses;

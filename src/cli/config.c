@@ -389,6 +389,28 @@ static void check_sources(struct load *l) {
     }
 }
 
+bool config_is_shared(const struct config *c) {
+    return c->store && (strncmp(c->store, "postgres:", strlen("postgres:")) == 0 ||
+                        strncmp(c->store, "postgresql:", strlen("postgresql:")) == 0);
+}
+
+static void check_store(struct load *l) {
+    const struct config *c = l->config;
+    if (config_is_shared(c))
+        return;
+    if (c->store && strncmp(c->store, "sqlite:", strlen("sqlite:")) != 0) {
+        l->wrong = true;
+        /* It may hold a password. */
+        buf_add_str(l->problems, "store: must be sqlite:FILE or postgres://…, the kinds there are\n");
+    }
+    if (c->roles != ROLES_ALL)
+        refuse(l, "roles must be api,fanout,deliver: an SQLite data folder belongs to one process with all "
+                  "roles");
+    if (c->tiers != (1U << TIERS) - 1)
+        refuse(l, "tiers must be premium,standard,bulk: an SQLite data folder belongs to one process, which "
+                  "sends for all of them");
+}
+
 static void check_together(struct load *l) {
     const struct config *c = l->config;
     check_sources(l);
@@ -404,13 +426,7 @@ static void check_together(struct load *l) {
                   "variable's");
     if (c->batch_bytes_max < c->event_bytes_max)
         refuse(l, "batch-bytes-max must be at least event-bytes-max: a batch holds whole events");
-    if (c->store && strncmp(c->store, "sqlite:", strlen("sqlite:")) != 0) {
-        l->wrong = true;
-        buf_addf(l->problems, "store %s: must be sqlite:FILE, the one kind this version has\n", c->store);
-    }
-    if (c->roles != ROLES_ALL)
-        refuse(l, "roles must be api,fanout,deliver: an SQLite data folder belongs to one process with all "
-                  "roles");
+    check_store(l);
 }
 
 /* Fills in what depends on other settings or on the machine. */

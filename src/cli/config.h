@@ -4,9 +4,7 @@
 #include "base/log.h"
 #include "cli/settings.h"
 #include "cli/source_settings.h"
-
-/* A bit each. */
-enum role { ROLE_API = 1, ROLE_FANOUT = 2, ROLE_DELIVER = 4, ROLES_ALL = 7 };
+#include "store/cluster.h"
 
 struct listen_address {
     struct sockaddr_storage address;
@@ -38,6 +36,8 @@ struct config {
 int config_load(int argc, char *const *argv, char *const *environment, struct config *ret,
                 struct buf *problems) MUST_USE;
 void config_free(struct config *c); /* frees and zeroes */
+/* Whether the store is one that several processes may share. */
+bool config_is_shared(const struct config *c);
 
 #define _cleanup_config_ _cleanup_(config_free)
 

@@ -161,7 +161,7 @@ int hardening_confine(const struct config *c) {
     __attribute__((cleanup(folders_free))) struct folders stores = {0}, certificates = {0};
     __attribute__((cleanup(source_files_free))) struct source_files sources = {0};
     unsigned confined = 0;
-    int r = add_folder_of(&stores, c->store + strlen("sqlite:"));
+    int r = config_is_shared(c) ? 0 : add_folder_of(&stores, c->store + strlen("sqlite:"));
     if (r == 0)
         r = add_folder_of(&certificates, c->tls_certificate);
     if (r == 0)

@@ -26,7 +26,8 @@ enum {
     REPLAY_EVERY_MS = 100,        /* for those that wait for their pace */
     COUNT_EVERY_MS = 15000,       /* gauges that drift (replays, retention, order) are set right */
     TRIM_AFTER_MS = 2000,         /* by then what only the start has needed is free */
-    COUNT_RESTS = 100,            /* times as long as it took: a hundredth of a core at most */
+    BEATS_A_LEASE = 5,
+    COUNT_RESTS = 100, /* times as long as it took: a hundredth of a core at most */
 };
 
 struct housekeeper {
@@ -34,7 +35,8 @@ struct housekeeper {
     struct loop *loop;
     struct loop_watch signals;
     int signal_caught;
-    struct loop_timer reap_timer, retain_timer, log_timer, count_timer, replay_timer, trim_timer, house_timer;
+    struct loop_timer reap_timer, retain_timer, log_timer, count_timer, replay_timer, trim_timer, house_timer,
+        beat_timer;
     struct writer_job reap_job, retain_job, log_job;
     struct loop_message reaped, retained, logged;
     bool reaping, retaining, logging;
@@ -78,6 +80,7 @@ static void on_signal(struct loop_watch *w, uint32_t events) {
     loop_timer_clear(h->loop, &h->replay_timer);
     loop_timer_clear(h->loop, &h->trim_timer);
     loop_timer_clear(h->loop, &h->house_timer);
+    loop_timer_clear(h->loop, &h->beat_timer);
     end_when_idle(h);
 }
 
@@ -214,6 +217,14 @@ static void trim_memory(struct loop_timer *t) {
     malloc_trim(0);
 }
 
+/* ---- the node's lease ---- */
+
+static void beat(struct loop_timer *t) {
+    struct housekeeper *h = (struct housekeeper *)((char *)t - offsetof(struct housekeeper, beat_timer));
+    node_heartbeat(h->o.node);
+    in_ms(h, &h->beat_timer, h->o.lease_ms / BEATS_A_LEASE);
+}
+
 /* ---- bulk replays ---- */
 
 static void tick_replays(struct loop_timer *t) {
@@ -255,6 +266,7 @@ int housekeeper_run(const struct housekeeper_options *o) {
         .replay_timer = {.fn = tick_replays},
         .trim_timer = {.fn = trim_memory},
         .house_timer = {.fn = keep_house},
+        .beat_timer = {.fn = beat},
         .log_job = {.run = run_log, .done = log_done},
         .logged = {.fn = log_returned},
     };
@@ -269,6 +281,8 @@ int housekeeper_run(const struct housekeeper_options *o) {
         in_ms(&h, &h.replay_timer, REPLAY_EVERY_MS);
         in_ms(&h, &h.trim_timer, TRIM_AFTER_MS);
         in_ms(&h, &h.house_timer, HOUSE_EVERY_MS);
+        if (o->node)
+            beat(&h.beat_timer);
         loop_run(h.loop, NULL, NULL);
         close(h.signals.fd);
     }

@@ -2,12 +2,14 @@
  * its periodic work, the reaper's each second and retention's small steps. */
 #pragma once
 
-#include "fanout/replayer.h"
+#include "cluster/node.h"
 #include "settle/reaper.h"
 #include "store/writer.h"
 
 struct housekeeper_options {
     struct store *store;
+    struct node *node; /* NULL: none */
+    int64_t lease_ms;
     struct writer *writer;
     struct reaper *reaper;
     struct replayer *replayer;

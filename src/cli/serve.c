@@ -13,6 +13,7 @@
 #include "cli/admin_key.h"
 #include "cli/commands.h"
 #include "cli/egress_check.h"
+#include "cli/enlist.h"
 #include "cli/hardening.h"
 #include "cli/hints.h"
 #include "cli/housekeeper.h"
@@ -40,11 +41,9 @@ struct server {
     char admin_key[ADMIN_KEY_SIZE];
     bool admin_key_made;
     struct listeners listeners;
-    char worker_name[128];
     struct store *store;
     struct store_reader *reader;
-    uint32_t worker_no;
-    uint8_t receipt_key[RECEIPT_KEY_SIZE];
+    struct enlisted self;
     struct id_source ids;
     struct metrics *metrics;
     struct tracer *tracer;
@@ -77,7 +76,10 @@ static void after_transaction(void *arg, bool committed) {
     if (!committed)
         return;
     fanout_announce(s->fanout, s->dispatch);
-    pump_kick(s->pump);
+    if (s->c->roles & ROLE_FANOUT)
+        pump_kick(s->pump);
+    if (s->self.node)
+        node_committed(s->self.node);
     replayer_committed(s->replayer, s->store);
 }
 
@@ -146,26 +148,6 @@ static int open_store(struct server *s) {
     return r < 0 ? r : store_reader_open(s->store, &s->reader);
 }
 
-static int register_worker(struct server *s, int64_t now) {
-    char host[64] = "localhost";
-    gethostname(host, sizeof host - 1);
-    snprintf(s->worker_name, sizeof s->worker_name, "%s:%d", host, (int)getpid());
-    uint64_t last = 0;
-    uint8_t fresh[RECEIPT_KEY_SIZE];
-    random_bytes(fresh, sizeof fresh);
-    int r = store_begin(s->store);
-    if (r == 0)
-        r = store_last_key(s->store, &last);
-    if (r == 0)
-        r = store_register_worker(s->store, s->worker_name, "posthorn/" POSTHORN_VERSION, now, &s->worker_no);
-    if (r == 0)
-        r = store_server_key(s->store, "receipts", fresh, s->receipt_key);
-    if (r == 0)
-        r = store_commit(s->store);
-    id_source_raise(&s->ids, last);
-    return r;
-}
-
 static int prepare_operator(struct server *s, int64_t now) {
     struct operator_options o = {.store = s->store,
                                  .reader = s->reader,
@@ -207,16 +189,22 @@ static int load_memory(struct server *s, int64_t now) {
     return r;
 }
 
-/* This process is the store's only one: whoever began an attempt is dead, and its outcome unknown. */
+static bool reaps(void *arg, uint32_t no, int64_t lease_until) {
+    struct server *s = arg;
+    return node_reaps(s->self.node, no, lease_until, clock_now_ms());
+}
+
+/* Where this process is the store's only one, whoever began an attempt is dead, and its outcome unknown. */
 static int recover_leases(struct server *s, int64_t now) {
     struct reaper_options o = {.metrics = s->metrics,
-                               .worker_no = s->worker_no,
+                               .worker_no = s->self.worker_no,
                                .subscription = subscription_of,
                                .due = lane_due,
+                               .ours = s->self.node ? reaps : NULL,
                                .raise = raise_event,
                                .arg = s};
     int r = reaper_new(&o, &s->reaper);
-    bool more = true;
+    bool more = !s->self.node;
     while (r == 0 && more) {
         r = store_begin(s->store);
         if (r == 0)
@@ -231,10 +219,11 @@ static int recover_leases(struct server *s, int64_t now) {
 
 /* ---- start: the stages ---- */
 
+/* A node's come with their partitions. */
 static int start_lanes(struct server *s) {
     _cleanup_lane_starts_ struct lane_starts starts = {0};
-    int r = lane_starts_read(&starts, s->reader);
-    for (uint32_t no = 1; r == 0 && no <= fanout_upper(s->fanout); no++) {
+    int r = s->self.node ? 0 : lane_starts_read(&starts, s->reader);
+    for (uint32_t no = 1; r == 0 && !s->self.node && no <= fanout_upper(s->fanout); no++) {
         struct subscription *sub = fanout_subscription(s->fanout, no);
         struct lane_start start = lane_starts_of(&starts, no);
         r = sub ? dispatch_resume(s->dispatch, sub, &start) : 0;
@@ -300,17 +289,32 @@ static int start_dispatch(struct server *s) {
         .loops = (unsigned)s->c->loops,
         .max_in_flight = (unsigned)s->c->max_in_flight,
         .lease_margin_ms = s->c->lease_margin_ms,
-        .worker_no = s->worker_no,
-        .worker_name = s->worker_name,
+        .worker_no = s->self.worker_no,
+        .worker_name = s->self.worker_name,
         .user_agent = "posthorn/" POSTHORN_VERSION,
-        .receipt_key = s->receipt_key,
+        .receipt_key = s->self.receipt_key,
         .disable = disable,
         .changed = changed,
         .holds = holds,
         .raise = raise_event,
         .arg = s,
     };
+    if (s->self.node)
+        node_dispatch(s->self.node, &o.node);
     return dispatch_start(&o, &s->dispatch);
+}
+
+static int start_node(struct server *s) {
+    bool fans_out = s->c->roles & ROLE_FANOUT;
+    struct node_parts parts = {.writer = s->writer,
+                               .fanout = s->fanout,
+                               .dispatch = s->dispatch,
+                               .pump = fans_out ? s->pump : NULL,
+                               .replayer = fans_out ? s->replayer : NULL,
+                               .directory = s->directory,
+                               .apply = &s->apply,
+                               .metrics = s->metrics};
+    return node_start(s->self.node, &parts);
 }
 
 static int start_replayer(struct server *s) {
@@ -320,13 +324,16 @@ static int start_replayer(struct server *s) {
                                  .metrics = s->metrics,
                                  .ids = &s->ids,
                                  .share_percent = (unsigned)s->c->replay_share};
-    return replayer_new(&o, &s->replayer);
+    int r = replayer_new(&o, &s->replayer);
+    if (r == 0 && !(s->c->roles & ROLE_FANOUT))
+        replayer_stop(s->replayer); /* another node does it */
+    return r;
 }
 
 static int start_tracer(struct server *s) {
     struct tracer_options o = {.url = s->c->otlp_url,
                                .header = s->c->otlp_header,
-                               .instance = s->worker_name,
+                               .instance = s->self.worker_name,
                                .sample_percent = (unsigned)s->c->otlp_sample_percent,
                                .metrics = s->metrics};
     int r = o.url ? tracer_start(&o, &s->tracer) : 0;
@@ -354,7 +361,9 @@ static int start_stages(struct server *s) {
                                     &s->ids,   s->metrics, s->tracer};
     if (r == 0)
         r = ingest_new(&ingest, &s->ingest);
-    return r == 0 ? wake_lanes(s) : r;
+    if (r < 0)
+        return r;
+    return s->self.node ? start_node(s) : wake_lanes(s);
 }
 
 static struct source_sink *new_sink(void *arg) {
@@ -392,6 +401,8 @@ static int start_api(struct server *s) {
         .fanout = s->fanout,
         .replayer = s->replayer,
         .dispatch = s->dispatch,
+        .node = s->self.node,
+        .health_only = !(s->c->roles & ROLE_API),
         .ids = &s->ids,
         .metrics = s->metrics,
         .addresses = &s->addresses,
@@ -400,7 +411,7 @@ static int start_api(struct server *s) {
         .apply = &s->apply,
         .allow_http = s->c->allow_http,
         .admin_key = s->admin_key,
-        .receipt_key = s->receipt_key,
+        .receipt_key = s->self.receipt_key,
         .event_bytes_max = (size_t)s->c->event_bytes_max,
         .batch_bytes_max = (size_t)s->c->batch_bytes_max,
     };
@@ -439,7 +450,7 @@ static int start(struct server *s) {
         r = open_store(s);
     if (r < 0)
         return r;
-    if ((r = register_worker(s, now)) < 0 || (r = prepare_operator(s, now)) < 0 ||
+    if ((r = enlist(s->c, s->store, &s->ids, &s->self)) < 0 || (r = prepare_operator(s, now)) < 0 ||
         (r = load_memory(s, now)) < 0 || (r = recover_leases(s, now)) < 0)
         return failed("the store cannot be read", r,
                       "see the line before; posthorn-data must be on a working disk");
@@ -472,6 +483,8 @@ static void stop(struct server *s) {
         pump_stop(s->pump);
     if (s->replayer)
         replayer_stop(s->replayer);
+    if (s->self.node)
+        node_leave(s->self.node);
     /* The API before the loops: a deletion under way is answered by its loop. */
     if (s->dispatch)
         dispatch_stop_claiming(s->dispatch);
@@ -479,6 +492,8 @@ static void stop(struct server *s) {
         api_stop(s->api);
     if (s->dispatch)
         dispatch_stop(s->dispatch);
+    if (s->self.node)
+        node_end(s->self.node);
     if (s->writer)
         writer_stop(s->writer);
     tracer_stop(s->tracer);
@@ -492,6 +507,7 @@ static void stop(struct server *s) {
     fanout_free(s->fanout);
     body_cache_free(s->bodies);
     directory_free(s->directory);
+    node_free(s->self.node);
     store_reader_close(s->reader);
     if (s->store)
         store_close(s->store);
@@ -499,7 +515,7 @@ static void stop(struct server *s) {
     policy_memo_clear(&s->policies);
     listeners_free(&s->listeners);
     explicit_bzero(s->admin_key, sizeof s->admin_key);
-    explicit_bzero(s->receipt_key, sizeof s->receipt_key);
+    explicit_bzero(s->self.receipt_key, sizeof s->self.receipt_key);
 }
 
 /* Where the hints would have `posthorn receive` listen; 0 when deliveries may not go there. */
@@ -568,6 +584,8 @@ int serve_run(const struct config *c, const struct serve_hooks *hooks) {
         say_ready(s, hooks);
         notify_manager("READY=1");
         struct housekeeper_options o = {.store = s->store,
+                                        .node = s->self.node,
+                                        .lease_ms = s->c->node_lease_ms,
                                         .writer = s->writer,
                                         .reaper = s->reaper,
                                         .replayer = s->replayer,

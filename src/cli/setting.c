@@ -12,10 +12,15 @@
 
 const struct setting settings[SETTINGS_N] = {SETTINGS(SETTING_ROW)};
 
-static const struct {
+/* Words of which a setting lists some. */
+struct word {
     const char *name;
-    unsigned role;
-} roles[] = {{"api", ROLE_API}, {"fanout", ROLE_FANOUT}, {"deliver", ROLE_DELIVER}};
+    unsigned bit;
+};
+static const struct word roles[] = {
+    {"api", ROLE_API}, {"fanout", ROLE_FANOUT}, {"deliver", ROLE_DELIVER}, {0}};
+static const struct word tiers[] = {
+    {"premium", 1U << TIER_PREMIUM}, {"standard", 1U << TIER_STANDARD}, {"bulk", 1U << TIER_BULK}, {0}};
 
 static const struct {
     const char *suffix;
@@ -136,23 +141,28 @@ static int each_part(struct slice list, int (*add)(void *arg, struct slice part)
     return 0;
 }
 
-static int add_role(void *arg, struct slice part) {
-    unsigned *mask = arg;
-    for (size_t i = 0; i < COUNT(roles); i++) {
-        if (slice_eq(part, slice_of(roles[i].name))) {
-            *mask |= roles[i].role;
+struct words {
+    const struct word *known;
+    unsigned set;
+};
+
+static int add_word(void *arg, struct slice part) {
+    struct words *w = arg;
+    for (const struct word *k = w->known; k->name; k++) {
+        if (slice_eq(part, slice_of(k->name))) {
+            w->set |= k->bit;
             return 0;
         }
     }
     return -EINVAL;
 }
 
-static int set_roles(unsigned *field, struct slice value) {
-    unsigned mask = 0;
-    int r = each_part(value, add_role, &mask);
-    if (r < 0 || mask == 0)
+static int set_words(unsigned *field, const struct word *known, struct slice value) {
+    struct words w = {.known = known};
+    int r = each_part(value, add_word, &w);
+    if (r < 0 || w.set == 0)
         return -EINVAL;
-    *field = mask;
+    *field = w.set;
     return 0;
 }
 
@@ -273,7 +283,9 @@ static int set_by_kind(void *field, const struct setting *s, struct slice value)
     case SETTING_LISTEN:
         return listen_address_parse(value, field);
     case SETTING_ROLES:
-        return set_roles(field, value);
+        return set_words(field, roles, value);
+    case SETTING_TIERS:
+        return set_words(field, tiers, value);
     case SETTING_LEVEL:
         return log_level_parse(value, field);
     case SETTING_FORMAT:
@@ -355,6 +367,9 @@ void setting_allowed(const struct setting *s, struct buf *out) {
         return;
     case SETTING_ROLES:
         buf_add_str(out, "a list of api, fanout, deliver");
+        return;
+    case SETTING_TIERS:
+        buf_add_str(out, "a list of premium, standard, bulk");
         return;
     case SETTING_LEVEL:
         buf_add_str(out, "debug, info, warn or error");

@@ -37,8 +37,10 @@
     X(NUMBER, body_timeout_ms, "body-timeout-ms", "60000", 100, 3600000, "MS",                               \
       "how long the body of a request may take to arrive", "longer for large batches on slow lines")         \
     X(TEXT, store, "store", NULL, 0, 0, "URL",                                                               \
-      "where everything is kept: sqlite:FILE; by default posthorn.db in the data folder",                    \
-      "a database file on another disk than the data folder")                                                \
+      "where everything is kept: sqlite:FILE, or postgres://… shared by several nodes; by default "        \
+      "posthorn.db "                                                                                         \
+      "in the data folder",                                                                                  \
+      "more than one machine; or a database file on another disk than the data folder")                      \
     X(TEXT, secret_key_file, "secret-key-file", NULL, 0, 0, "FILE",                                          \
       "file of the key that seals signing secrets in the store: 32 bytes as base64 or hex; by default "      \
       "secret.key in the data folder, made when missing",                                                    \
@@ -51,7 +53,16 @@
       "keep the settings of a host in one place")                                                            \
     X(ROLES, roles, "roles", "api,fanout,deliver", 0, 0, "ROLES",                                            \
       "which parts this process runs: api, fanout, deliver",                                                 \
-      "an SQLite data folder belongs to one process with all roles, so here only all three are let through") \
+      "nodes of a shared store that publish, expand and send apart; an SQLite store belongs to one process " \
+      "with all roles")                                                                                      \
+    X(TIERS, tiers, "tiers", "premium,standard,bulk", 0, 0, "TIERS",                                         \
+      "of which tiers' tenants this node sends deliveries: premium, standard, bulk",                         \
+      "nodes of a shared store for some tiers alone, so that bulk is in nobody's way")                       \
+    X(TEXT, node_name, "node-name", NULL, 0, 0, "NAME",                                                      \
+      "what this node is called in logs and attempts; by default host:pid", "names that people know")        \
+    X(NUMBER, node_lease_ms, "node-lease-ms", "10000", 1000, 600000, "MS",                                   \
+      "how long a node of a shared store lives without reaching it: then others take its lanes",             \
+      "shorter for quicker takeovers, longer where the database may be away for longer")                     \
     X(FLAG, allow_http, "allow-http", "false", 0, 0, NULL,                                                   \
       "let subscriptions of every tenant use plain http",                                                    \
       "receivers on a trusted network without TLS; one tenant's alone: its allow_http")                      \
@@ -142,7 +153,8 @@
 #define SETTING_FIELD_NUMBER(field)  int64_t field;
 #define SETTING_FIELD_BYTES(field)   int64_t field;
 #define SETTING_FIELD_LISTEN(field)  struct listen_address field;
-#define SETTING_FIELD_ROLES(field)   unsigned field; /* of enum role */
+#define SETTING_FIELD_ROLES(field)   unsigned field; /* set of enum node_role */
+#define SETTING_FIELD_TIERS(field)   unsigned field; /* set of 1 << enum tenant_tier */
 #define SETTING_FIELD_LEVEL(field)   enum log_level field;
 #define SETTING_FIELD_FORMAT(field)  bool field;
 #define SETTING_FIELD_SERVERS(field) char *field;
@@ -162,6 +174,7 @@ enum setting_kind {
     SETTING_BYTES, /* a number, or one with KiB, MiB or GiB */
     SETTING_LISTEN,
     SETTING_ROLES,
+    SETTING_TIERS,
     SETTING_LEVEL,
     SETTING_FORMAT,
     SETTING_SERVERS, /* a comma-separated list of addresses, kept as text */

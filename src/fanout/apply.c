@@ -22,6 +22,11 @@ void apply_subscription(const struct apply_context *c, uint32_t subscription_no,
         log_int("subscription_no", subscription_no), log_str("error", strerror(-r)));
 }
 
+bool subscription_is_gone(const struct apply_context *c, uint32_t subscription_no) {
+    struct subscription_record record;
+    return store_get_subscription(c->store, subscription_no, &record) == -ENOENT;
+}
+
 /* ---- of a tenant ---- */
 
 struct tenant_walk {

@@ -14,6 +14,9 @@ struct apply_context {
     struct policy_memo *policies; /* what the snapshots have in common is held once */
 };
 
+/* Whether it was deleted; a store that does not answer says no. */
+bool subscription_is_gone(const struct apply_context *c, uint32_t subscription_no);
+
 /* Failure is logged; the change is in the store and takes effect at the next start at the latest. */
 void apply_subscription(const struct apply_context *c, uint32_t subscription_no, int64_t now);
 

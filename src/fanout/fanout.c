@@ -24,7 +24,7 @@ struct fanout {
     uint64_t last_served;  /* event key of the job that had its turn last */
     uint64_t last_seq;     /* at least the greatest seq of the jobs not done */
     bool seq_known;        /* the store has been asked */
-    bool has_jobs;
+    bool has_jobs, made_job;
     bool jobs_counted;   /* those that a stop left behind, for the gauge */
     size_t made_at_once; /* with their events, since the last commit */
     struct lane_notice *notices;
@@ -89,6 +89,12 @@ uint32_t fanout_upper(const struct fanout *f) {
 
 bool fanout_has_jobs(const struct fanout *f) {
     return f->has_jobs;
+}
+
+bool fanout_made_job(struct fanout *f) {
+    bool made = f->made_job;
+    f->made_job = false;
+    return made;
 }
 
 void fanout_look_for_jobs(struct fanout *f) {
@@ -216,7 +222,7 @@ static int start_job(struct fanout *f, struct store *st, struct event_record *e,
                              .upper = index_upper(f->index),
                              .state = FANOUT_PENDING};
     e->has_job = true;
-    f->has_jobs = true;
+    f->has_jobs = f->made_job = true;
     metrics_gauge_add(f->metrics, METRIC_FANOUT_JOBS_PENDING, 1);
     return store_insert_job(st, &job);
 }

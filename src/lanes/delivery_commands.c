@@ -9,7 +9,7 @@ struct command {
     struct loop_message message;
     struct delivery_loop *d;
     struct subscription *subscription;
-    bool resumed;
+    bool resumed, heard;
     struct lane_start start;
     struct partition_set *partitions;
     uint32_t no, n;
@@ -145,16 +145,16 @@ static void do_notify(struct loop_message *m) {
         uint32_t no = c->notices[i].subscription_no;
         /* No such lane: its subscription was deleted, perhaps before the last start, and left deliveries
          * behind. */
-        if (!lanes_due(d->lanes, no, c->notices[i].due_at, now) && !removals_find(d, no))
+        if (!lanes_due(d->lanes, no, c->notices[i].due_at, now) && !c->heard && !removals_find(d, no))
             removals_add(d, no, NULL, NULL);
     }
     free(c);
 }
 
-int delivery_loop_notify(struct delivery_loop *d, const struct lane_notice *notices, size_t n) {
+int delivery_loop_notify(struct delivery_loop *d, const struct lane_notice *notices, size_t n, bool heard) {
     struct command *c = malloc(sizeof *c + n * sizeof *notices);
     if (c) {
-        *c = (struct command){.notices_n = n};
+        *c = (struct command){.notices_n = n, .heard = heard};
         memcpy(c->notices, notices, n * sizeof *notices);
     }
     return post(d, c, do_notify);

@@ -31,9 +31,11 @@ bool delivery_loop_released(struct delivery_loop *d, uint32_t *leaving);
 int delivery_loop_disinherit(struct delivery_loop *d, uint32_t no, uint32_t n) MUST_USE;
 int delivery_loop_remove(struct delivery_loop *d, uint32_t no, void (*stopped)(void *arg),
                          void *arg) MUST_USE;
-int delivery_loop_notify(struct delivery_loop *d, const struct lane_notice *notices, size_t n) MUST_USE;
 /* dispatch_begin and dispatch_made, of one loop. */
 bool delivery_loop_begin(struct delivery_loop *d, const struct new_delivery *n, int64_t now,
                          int64_t *ret_lease_until);
 void delivery_loop_made(struct delivery_loop *d, bool committed);
+/* `heard`: of another node, which may mean lanes that are not here. */
+int delivery_loop_notify(struct delivery_loop *d, const struct lane_notice *notices, size_t n,
+                         bool heard) MUST_USE;
 int delivery_loop_stats(struct delivery_loop *d, uint32_t no, struct lane_stats *ret) MUST_USE;

@@ -110,11 +110,11 @@ int dispatch_remove(struct dispatch *d, uint32_t subscription_no, void (*stopped
     return delivery_loop_remove(d->loops[loop_of(d, subscription_no)], subscription_no, stopped, arg);
 }
 
-static int tell_loops(struct dispatch *d, const struct lane_notice *notices, size_t n) {
+static int tell_loops(struct dispatch *d, const struct lane_notice *notices, size_t n, bool heard) {
     if (n == 0)
         return 0;
     if (d->loops_n == 1)
-        return delivery_loop_notify(d->loops[0], notices, n);
+        return delivery_loop_notify(d->loops[0], notices, n, heard);
     struct lane_notice *sorted = malloc(n * sizeof *sorted);
     if (!sorted)
         return -ENOMEM;
@@ -125,7 +125,7 @@ static int tell_loops(struct dispatch *d, const struct lane_notice *notices, siz
             if (loop_of(d, notices[i].subscription_no) == l)
                 sorted[k++] = notices[i];
         if (k)
-            r = delivery_loop_notify(d->loops[l], sorted, k);
+            r = delivery_loop_notify(d->loops[l], sorted, k, heard);
     }
     free(sorted);
     return r;
@@ -146,9 +146,13 @@ static size_t sort_out(const struct dispatch *d, const struct lane_notice *notic
 
 int dispatch_wake(struct dispatch *d, const struct lane_notice *notices, size_t n) {
     if (!d->node.ownership || n == 0)
-        return tell_loops(d, notices, n);
+        return tell_loops(d, notices, n, false);
     _cleanup_free_ struct lane_notice *ours = malloc(n * sizeof *ours);
-    return ours ? tell_loops(d, ours, sort_out(d, notices, n, true, ours)) : -ENOMEM;
+    return ours ? tell_loops(d, ours, sort_out(d, notices, n, true, ours), false) : -ENOMEM;
+}
+
+int dispatch_hear(struct dispatch *d, const struct lane_notice *notices, size_t n) {
+    return tell_loops(d, notices, n, true);
 }
 
 int dispatch_notify(struct dispatch *d, const struct lane_notice *notices, size_t n) {

@@ -103,6 +103,9 @@ int dispatch_wake(struct dispatch *d, const struct lane_notice *notices, size_t 
 bool dispatch_begin(struct dispatch *d, const struct new_delivery *n, int64_t now, int64_t *ret_lease_until);
 void dispatch_made(struct dispatch *d, bool committed);
 
+/* The same from any thread: what this node has no lane for is passed over, too. */
+int dispatch_hear(struct dispatch *d, const struct lane_notice *notices, size_t n) MUST_USE;
+
 /* Asks the lane's loop and waits for its answer (microseconds; at most a second: then -ETIMEDOUT). Not from a
  * loop's thread. */
 int dispatch_stats(struct dispatch *d, uint32_t subscription_no, struct lane_stats *ret) MUST_USE;

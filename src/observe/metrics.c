@@ -34,6 +34,7 @@ struct metrics {
     atomic_uint_fast64_t dlq[DELIVERY_REASONS];
     atomic_int_fast64_t queue_lag[METRIC_LOOPS_MAX];
     atomic_int_fast64_t in_flight[TIERS];
+    atomic_int_fast64_t partitions[TIERS];
     atomic_int_fast64_t throttled[LANE_WAITS];
     struct http_series http[HTTP_SERIES_MAX];
     struct subscription_series *subscriptions; /* NULL: not asked for */
@@ -70,6 +71,9 @@ static const struct {
          "How full the queue of requests that wait for the disk is; at 1 publishing "
          "is refused.",
          1000},
+    [METRIC_NODES] = {"posthorn_nodes", "Processes that share the store; 0 where none can.", 1},
+    [METRIC_NODE_LEASE_MS] = {"posthorn_node_lease_seconds_left",
+                              "For how long this node may send unless it reaches the store.", 1000},
 };
 
 static const struct {
@@ -216,6 +220,11 @@ void metrics_delivery_closed(struct metrics *m, enum delivery_state to, enum del
     }
 }
 
+void metrics_partitions(struct metrics *m, enum tenant_tier tier, int64_t owned) {
+    CHECK(tier < TIERS);
+    atomic_store_explicit(&m->partitions[tier], owned, memory_order_relaxed);
+}
+
 void metrics_in_flight(struct metrics *m, enum tenant_tier tier, int64_t delta) {
     CHECK(tier < TIERS);
     move(&m->in_flight[tier], delta);
@@ -287,6 +296,10 @@ static void render_labelled(struct metrics *m, struct buf *out) {
     for (int t = 0; t < TIERS; t++)
         line(out, "posthorn_in_flight", "tier", tenant_tier_name((enum tenant_tier)t),
              level(&m->in_flight[t]));
+    head(out, "posthorn_partitions_owned", "gauge", "Parts of a tier's lanes that this node sends for.");
+    for (int t = 0; t < TIERS; t++)
+        line(out, "posthorn_partitions_owned", "tier", tenant_tier_name((enum tenant_tier)t),
+             level(&m->partitions[t]));
     head(out, "posthorn_lanes_throttled", "gauge", "Subscriptions that hold work back.");
     for (int w = LANE_WAIT_NONE + 1; w < LANE_WAITS; w++)
         line(out, "posthorn_lanes_throttled", "cause", lane_waits[w], level(&m->throttled[w]));

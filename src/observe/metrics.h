@@ -29,6 +29,8 @@ enum metric_gauge {
     METRIC_BREAKER_OPEN,
     METRIC_STORE_QUEUE_PERMILLE, /* how full the queue of requests that wait for the disk is; shown as a ratio
                                   */
+    METRIC_NODES,                /* on this store */
+    METRIC_NODE_LEASE_MS,        /* left; rendered in seconds */
     METRIC_GAUGES,
 };
 
@@ -74,8 +76,9 @@ void metrics_delivery_closed(struct metrics *m, enum delivery_state to, enum del
 /* How overdue the longest-waiting delivery is that a delivery loop could send. */
 enum { METRIC_LOOPS_MAX = 64 };
 void metrics_queue_lag(struct metrics *m, unsigned loop, int64_t lag_ms);
-void metrics_in_flight(struct metrics *m, enum tenant_tier tier, int64_t delta); /* in_flight{tier} */
-void metrics_throttled(struct metrics *m, enum lane_wait cause, int64_t delta);  /* lanes_throttled{cause} */
+void metrics_in_flight(struct metrics *m, enum tenant_tier tier, int64_t delta);  /* in_flight{tier} */
+void metrics_throttled(struct metrics *m, enum lane_wait cause, int64_t delta);   /* lanes_throttled{cause} */
+void metrics_partitions(struct metrics *m, enum tenant_tier tier, int64_t owned); /* partitions_owned{tier} */
 /* posthorn_http_requests_total{route,code}; `route` is a pattern of the route table (static), never a path.
  */
 void metrics_http(struct metrics *m, const char *route, int code);

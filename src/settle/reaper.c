@@ -62,15 +62,17 @@ int reaper_run(struct reaper *r, struct store *s, int64_t before, int64_t now, b
     int err = store_list_expired_leases(s, before, leases, LEASES_A_RUN, &n);
     if (err < 0)
         return err;
+    size_t lost = 0;
     for (size_t i = 0; i < n; i++)
-        r->settled[i] = settle_lost(r, &leases[i], now);
-    err = store_settle(s, r->settled, n);
-    for (size_t i = 0; err == 0 && i < n; i++)
+        if (!r->o.ours || r->o.ours(r->o.arg, leases[i].task.subscription_no, leases[i].task.lease_until))
+            r->settled[lost++] = settle_lost(r, &leases[i], now);
+    err = store_settle(s, r->settled, lost);
+    for (size_t i = 0; err == 0 && i < lost; i++)
         err = raise_exhausted(r, s, &r->settled[i]);
     if (err < 0)
         return err;
-    r->n = n;
-    *ret_more = n == LEASES_A_RUN;
+    r->n = lost;
+    *ret_more = n == LEASES_A_RUN && lost > 0;
     return 0;
 }
 

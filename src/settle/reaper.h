@@ -13,6 +13,8 @@ struct reaper_options {
     const struct subscription *(*subscription)(void *arg, uint32_t no);
     /* On the writer's thread after the commit: something of this lane is due. */
     void (*due)(void *arg, uint32_t subscription_no, int64_t due_at);
+    /* On the writer's thread: whether this process is to settle a lost lease of this lane. NULL: always. */
+    bool (*ours)(void *arg, uint32_t subscription_no, int64_t lease_until);
     /* Publishes an operational event, within the transaction of what it tells. */
     int (*raise)(void *arg, struct store *s, const struct operational_event *e);
     void *arg;

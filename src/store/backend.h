@@ -143,7 +143,6 @@
     X(feed_attempts) \
     X(feed_under_way) \
     X(feed_sending) \
-    X(feed_lane_states) \
     X(feed_lanes_due) \
     X(feed_tell) \
     X(feed_wait)

@@ -91,10 +91,6 @@ int store_feed_sending(struct store_feed *f, uint32_t subscription_no, bool *ret
     return cluster_of(f->backend)->feed_sending(f, subscription_no, ret);
 }
 
-int store_feed_lane_states(struct store_feed *f, lane_state_row_fn fn, void *arg) {
-    return cluster_of(f->backend)->feed_lane_states(f, fn, arg);
-}
-
 int store_feed_lanes_due(struct store_feed *f, const struct partition_set *partitions, uint32_t *after_no,
                          struct lane_due *ret, size_t max, size_t *ret_n, bool *ret_more) {
     return cluster_of(f->backend)->feed_lanes_due(f, partitions, after_no, ret, max, ret_n, ret_more);

@@ -108,8 +108,6 @@ int store_feed_under_way(struct store_feed *f, struct feed_attempt *attempts, si
                          size_t *ret_n) MUST_USE;
 /* Whether any attempt of this lane is under way. */
 int store_feed_sending(struct store_feed *f, uint32_t subscription_no, bool *ret) MUST_USE;
-/* What lanes have learnt, of all of them. */
-int store_feed_lane_states(struct store_feed *f, lane_state_row_fn fn, void *arg) MUST_USE;
 /* As store_list_lanes_due, of these partitions (whatever their tier). Moves *after_no on; *ret_more: to go on
  * from there. */
 int store_feed_lanes_due(struct store_feed *f, const struct partition_set *partitions, uint32_t *after_no,

@@ -271,10 +271,6 @@ int postgres_feed_sending(struct store_feed *feed, uint32_t subscription_no, boo
     return r < 0 ? r : 0;
 }
 
-int postgres_feed_lane_states(struct store_feed *feed, lane_state_row_fn fn, void *arg) {
-    return pg_each_lane_state(&feed_of(feed)->conn, fn, arg);
-}
-
 int postgres_feed_lanes_due(struct store_feed *feed, const struct partition_set *partitions,
                             uint32_t *after_no, struct lane_due *ret, size_t max, size_t *ret_n,
                             bool *ret_more) {

@@ -15,14 +15,10 @@ int postgres_set_lane_state(struct store *s, uint32_t subscription_no, uint32_t 
                       " ON CONFLICT (tenant, subscription) DO UPDATE SET state=$3, at=$4");
 }
 
-int pg_each_lane_state(struct pg *c, lane_state_row_fn fn, void *arg) {
+int postgres_each_lane_state(struct store_reader *r, lane_state_row_fn fn, void *arg) {
     _cleanup_pg_rows_ struct pg_rows rows = {0};
-    int e = pg_query(c, "SELECT subscription, state FROM lane_states", &rows);
+    int e = pg_query(&pg_reader_of(r)->conn, "SELECT subscription, state FROM lane_states", &rows);
     while (e == 0 && pg_next(&rows))
         e = fn(arg, (uint32_t)pg_column_int(&rows, 0), pg_column_slice(&rows, 1));
     return e;
-}
-
-int postgres_each_lane_state(struct store_reader *r, lane_state_row_fn fn, void *arg) {
-    return pg_each_lane_state(&pg_reader_of(r)->conn, fn, arg);
 }

@@ -93,8 +93,6 @@ int pg_node_commit(struct pg_store *s) MUST_USE;
 void pg_node_renewed(struct pg_store *s, int64_t sent_us);
 extern const struct store_cluster postgres_cluster;
 
-int pg_each_lane_state(struct pg *c, lane_state_row_fn fn, void *arg) MUST_USE;
-
 /* ---- the schema (migrate.c) ---- */
 
 /* Brings the schema up to date, under a lock; *ret_from is what it was (0: new), *ret_to what it is. c is

@@ -253,6 +253,9 @@ static void test_bad_values(void **state) {
         {"--stop-timeout-ms", "1"},
         {"--store", "mysql://localhost/x"},
         {"--roles", "api"},
+        {"--tiers", "premium"},
+        {"--tiers", "gold"},
+        {"--node-lease-ms", "999"},
         {"--allow-http=maybe", "--allow-http=maybe"},
     };
     for (size_t i = 0; i < COUNT(bad); i++) {
