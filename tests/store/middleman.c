@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 
-enum { CONNECTIONS_MAX = 16, ROOM = 65536, PATIENCE_MS = 10000 };
+enum { CONNECTIONS_MAX = 16, ROOM = 65536, PATIENCE_MS = 60000 };
 
 /* client < 0: gone. */
 struct connection {

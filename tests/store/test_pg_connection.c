@@ -194,7 +194,7 @@ static void test_a_statement_that_takes_too_long_is_broken_off(void **state) {
     struct pg c;
     const char *message = "";
     pg_init(&c, source,
-            &(struct pg_limits){.connect_ms = 3000, .statement_ms = 50, .idle_in_transaction_ms = 0});
+            &(struct pg_limits){.connect_ms = 3000, .statement_ms = 2000, .idle_in_transaction_ms = 0});
     assert_int_equal(pg_connect(&c, &message), 0);
     assert_int_equal(pg_query(&c, "SELECT pg_sleep(60)", NULL), -EIO);
     assert_string_equal(c.sqlstate, "57014");
