@@ -289,10 +289,15 @@ static int reject(struct outbox *o, size_t i) {
     _cleanup_buf_ struct buf reason = {0};
     o->sql->driver->literal(o->sql, slice_of(o->rows[i].reason), &reason);
     list_seqs(o, &o->seqs[i], 1);
-    log_warn("a row of the outbox cannot be an event; it is in the table of rejected rows",
-             log_str("source", o->settings->name), log_slice("row", o->rows[i].key),
-             log_str("reason", o->rows[i].reason));
     return buf_ok(&reason) ? state(o, OUTBOX_REJECT, reason.p, NULL, NULL) : -ENOMEM;
+}
+
+static void tell_of_rejected(const struct outbox *o) {
+    for (size_t i = 0; i < o->n; i++)
+        if (o->rows[i].outcome == SOURCE_REJECTED)
+            log_warn("a row of the outbox cannot be an event: it goes to the table of rejected rows",
+                     log_str("source", o->settings->name), log_slice("row", o->rows[i].key),
+                     log_str("reason", o->rows[i].reason));
 }
 
 /* Takes away what is decided, all or nothing. */
@@ -329,7 +334,8 @@ static int publish_claimed(struct outbox *o) {
     int pushed = o->n > 0 ? source_publish(o->source, o->rows, o->n) : 0;
     if (pushed < 0 && pushed != -EAGAIN)
         return pushed;
-    /* Before the rows' bytes are gone. */
+    /* The next statement takes the rows' bytes. */
+    tell_of_rejected(o);
     if (pushed == -EAGAIN)
         pushed = make_way(o);
     int r = settle(o);
