@@ -31,13 +31,6 @@ static void render_bytes(struct metric_source *sources, size_t n, const char *na
                                                      memory_order_relaxed));
 }
 
-static bool any_has_log(struct metric_source *sources, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (atomic_load_explicit(&sources[i].has_log, memory_order_acquire))
-            return true;
-    return false;
-}
-
 void source_series_render(struct metric_source *sources, size_t n, struct buf *out) {
     buf_add_str(out,
                 "# HELP posthorn_source_rows_total Rows that came out of a source, by what became of them.\n"
@@ -53,8 +46,6 @@ void source_series_render(struct metric_source *sources, size_t n, struct buf *o
     for (size_t i = 0; i < n; i++)
         buf_addf(out, "posthorn_source_lag_seconds{source=\"%s\"} %.15g\n", sources[i].name,
                  (double)atomic_load_explicit(&sources[i].lag_ms, memory_order_relaxed) / 1000);
-    if (!any_has_log(sources, n))
-        return;
     render_bytes(sources, n, "posthorn_source_lag_bytes",
                  "Bytes of the database's log that are not accepted yet.", false, out);
     render_bytes(sources, n, "posthorn_source_kept_bytes",

@@ -26,6 +26,6 @@ void metrics_source_rows(struct metric_source *s, enum metric_source_outcome o, 
 void metrics_source_lag(struct metric_source *s, int64_t lag_ms);
 /* Of one that reads a database's log: how much of it is not accepted, and how much is kept for it. */
 void metrics_source_log_bytes(struct metric_source *s, int64_t lag, int64_t kept);
-/* posthorn_source_rows_total{source,outcome} and posthorn_source_lag_seconds{source}, and of those that told
- * of a log posthorn_source_lag_bytes{source} and posthorn_source_kept_bytes{source}. */
+/* posthorn_source_rows_total{source,outcome}, posthorn_source_lag_seconds{source}, and of those that told of
+ * a log posthorn_source_lag_bytes{source} and posthorn_source_kept_bytes{source}. */
 void source_series_render(struct metric_source *sources, size_t n, struct buf *out);

@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { Api } from './api.mjs';
-import { LOOPBACK_FLAGS, Server, temporaryFolder } from './server.mjs';
-import { waitFor } from './wait.mjs';
+import { Api } from '../../e2e/lib/api.mjs';
+import { LOOPBACK_FLAGS, Server, temporaryFolder } from '../../e2e/lib/server.mjs';
+import { waitFor } from '../../e2e/lib/wait.mjs';
 
 let databases = 0;
 
