@@ -14,7 +14,8 @@ import { emit, Shop } from './lib/cdc.mjs';
 const ORDERS = `create table orders (id int primary key, total numeric(10,2), paid boolean, note text, doc jsonb, tags text[], at timestamptz);
   alter table orders alter note set storage external`;
 
-describe('change data capture', () => {
+// They mostly wait.
+describe('change data capture', { concurrency: 4 }, () => {
   let pg;
   before(async () => (pg = await Postgres.start()));
   after(() => pg?.remove());

@@ -109,8 +109,7 @@ export class Shop {
     await this.server?.remove();
     if (this.folder) await rm(this.folder, { recursive: true, force: true });
     if (!this.pg.running) return;
-    // The database notices some time after the server's end.
+    // The database itself goes with the others in the end. It notices some time after the server's end.
     await waitFor(() => this.pg.sql(`select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = '${this.database}'`, 'postgres').then(() => true, () => false));
-    await this.pg.sql(`drop database if exists ${this.database} with (force)`, 'postgres');
   }
 }
