@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "own_server.h"
 #include "plans.h"
-#include "store/postgres/connection.h"
 
 #define FIRST_NOW INT64_C(1795553340123)
 
@@ -16,23 +16,10 @@ static const char *server_url(void) {
     return named && slice_starts_with(slice_of(named), SLICE_LIT("postgres")) ? named : NULL;
 }
 
-static void run_on_server(const char *sql) {
-    _cleanup_pg_source_ struct pg_source *source = NULL;
-    const char *message = "";
-    struct pg c;
-    if (pg_source_parse(server_url(), &source, &message) < 0)
-        fail_msg("%s", message);
-    pg_init(&c, source, &pg_usual_limits);
-    if (pg_connect(&c, &message) < 0)
-        fail_msg("%s", message);
-    assert_int_equal(pg_script(&c, sql), 0);
-    pg_close(&c);
-}
-
 static void drop_schema(const char *name) {
     char sql[128];
     snprintf(sql, sizeof sql, "DROP SCHEMA IF EXISTS %s CASCADE", name);
-    run_on_server(sql);
+    run_sql(server_url(), sql);
 }
 
 /* Of its own, so that tests that run side by side see nothing of one another; quicker to make than a
@@ -43,7 +30,7 @@ static void make_schema(struct fixture *f) {
     assert_true(asprintf(&f->schema, "posthorn_%d_%u", (int)getpid(), made++) > 0);
     drop_schema(f->schema); /* of a process of this number that was killed */
     snprintf(sql, sizeof sql, "CREATE SCHEMA %s", f->schema);
-    run_on_server(sql);
+    run_sql(server_url(), sql);
     const char *server = server_url();
     assert_true(asprintf(&f->url, "%s%coptions=-csearch_path%%3D%s", server, strchr(server, '?') ? '&' : '?',
                          f->schema) > 0);

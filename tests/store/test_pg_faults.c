@@ -8,22 +8,10 @@
 
 #include "base/clock.h"
 #include "middleman.h"
+#include "own_server.h"
 #include "store/postgres/postgres.h"
 
-static char server[128]; /* the folder of the test's own server */
-
-static void tool(const char *verb, const char *more, char *output, size_t size) {
-    char command[512];
-    snprintf(command, sizeof command, "%s %s %s", getenv("POSTHORN_TEST_POSTGRES"), verb, more);
-    FILE *f = popen(command, "r");
-    assert_non_null(f);
-    size_t n = output ? fread(output, 1, size - 1, f) : 0;
-    assert_int_equal(pclose(f), 0);
-    if (output) {
-        output[n] = '\0';
-        output[strcspn(output, "\n")] = '\0';
-    }
-}
+static char server[OWN_SERVER_MAX];
 
 struct faults {
     struct fixture *f;
@@ -66,18 +54,7 @@ static struct pg *writer_of(struct faults *t) {
 
 /* On another connection, straight to the server. */
 static int64_t ask(struct faults *t, const char *sql) {
-    _cleanup_pg_source_ struct pg_source *source = NULL;
-    _cleanup_pg_rows_ struct pg_rows rows = {0};
-    const char *message = "";
-    struct pg c;
-    assert_int_equal(pg_source_parse(t->f->url, &source, &message), 0);
-    pg_init(&c, source, &pg_usual_limits);
-    assert_int_equal(pg_connect(&c, &message), 0);
-    int r = pg_query(&c, sql, &rows);
-    assert_int_equal(r, 0);
-    int64_t n = pg_next(&rows) ? pg_column_int(&rows, 0) : 0;
-    pg_close(&c);
-    return n;
+    return number_of(t->f->url, sql);
 }
 
 static void end_sessions(struct faults *t) {
@@ -173,12 +150,12 @@ static void test_a_commit_that_arrives_after_it_was_given_up_is_refused(void **s
 static void test_a_server_that_restarts_is_found_again(void **state) {
     struct faults *t = *state;
     write_tenant(t, "one");
-    tool("stop", server, NULL, 0);
+    own_server_tool("stop", server, NULL, 0);
     assert_int_equal(store_commit(t->f->store), -EIO);
     rollback(t->f);
     assert_int_equal(store_begin(t->f->store), -EIO); /* at once */
     assert_int_equal(store_reader_ping(t->f->reader), -EIO);
-    tool("again", server, NULL, 0);
+    own_server_tool("again", server, NULL, 0);
     /* The backoff has a limit. */
     int64_t until = clock_mono_us() + 60000000;
     int r;
@@ -266,10 +243,8 @@ static void test_changes_are_told_to_others(void **state) {
 int main(void) {
     if (!getenv("POSTHORN_TEST_STORE"))
         return 77; /* meson's word for: left out */
-    char url[256], until[32];
-    snprintf(until, sizeof until, "--until %d", (int)getpid());
-    tool("start", until, server, sizeof server);
-    tool("url", server, url, sizeof url);
+    own_server_start(server);
+    _cleanup_free_ char *url = own_server_url(server, "postgres");
     setenv("POSTHORN_TEST_STORE", url, 1);
 #define FAULT_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -287,6 +262,6 @@ int main(void) {
         FAULT_TEST(test_changes_are_told_to_others),
     };
     int r = cmocka_run_group_tests(tests, NULL, NULL);
-    tool("remove", server, NULL, 0);
+    own_server_tool("remove", server, NULL, 0);
     return r;
 }

@@ -34,6 +34,7 @@ struct pg {
     PGconn *conn; /* NULL while there is none */
     const struct pg_source *source;
     struct pg_limits limits;
+    int session; /* the server's process; PQbackendPID may be a pooler's invention */
     bool broken; /* lost, or in an unknown state: to be made anew */
     struct {
         const char *sql;

@@ -7,30 +7,17 @@
 
 /* ---- what is at the other end ---- */
 
-static int backend_pid(struct pg *c, int *ret) {
-    _cleanup_pg_rows_ struct pg_rows rows = {0};
-    int r = pg_query_row(c, "SELECT pg_backend_pid()", &rows);
-    if (r > 0)
-        *ret = (int)pg_column_int(&rows, 0);
-    return r > 0 ? 0 : r < 0 ? r : -EIO;
-}
-
 /* A pooler that hands one session to several connections would lose prepared statements, settings and locks.
  * It gives itself away: two connections that are open at once are one and the same session. */
 static int check_pooler(struct pg *c, const char **ret_message) {
-    int mine = 0, again = 0, others = 0;
-    int r = backend_pid(c, &mine);
-    if (r < 0 || mine == PQbackendPID(c->conn))
-        return r;
+    if (c->session == PQbackendPID(c->conn))
+        return 0;
     struct pg second;
     pg_init(&second, c->source, &pg_usual_limits);
-    r = pg_connect(&second, ret_message);
-    if (r == 0)
-        r = backend_pid(&second, &others);
-    if (r == 0)
-        r = backend_pid(c, &again);
+    int r = pg_connect(&second, ret_message);
+    bool shared = second.session == c->session;
     pg_close(&second);
-    if (r < 0 || (mine != others && mine == again))
+    if (r < 0 || !shared)
         return r;
     return store_explain(-EINVAL, ret_message,
                          "a connection pooler in transaction mode stands before %s: let it pool by session "
@@ -40,10 +27,13 @@ static int check_pooler(struct pg *c, const char **ret_message) {
 
 static int check_server(struct pg *c, const char **ret_message) {
     _cleanup_pg_rows_ struct pg_rows rows = {0};
-    int r = pg_query_row(c,
-                         "SELECT current_setting('server_encoding'), current_setting('fsync'),"
-                         " current_setting('full_page_writes'), pg_is_in_recovery()",
-                         &rows);
+    int r = check_pooler(c, ret_message);
+    if (r < 0)
+        return r;
+    r = pg_query_row(c,
+                     "SELECT current_setting('server_encoding'), current_setting('fsync'),"
+                     " current_setting('full_page_writes'), pg_is_in_recovery()",
+                     &rows);
     if (r <= 0)
         return store_explain(r < 0 ? r : -EIO, ret_message, "PostgreSQL at %s does not answer",
                              c->source->name);
@@ -59,7 +49,7 @@ static int check_server(struct pg *c, const char **ret_message) {
         log_warn(
             "fsync or full_page_writes is off in PostgreSQL: a power failure may take acknowledged events, "
             "or all of the database");
-    return check_pooler(c, ret_message);
+    return 0;
 }
 
 int pg_open_url(const char *url, struct pg *c, struct pg_source **ret_source, const char **ret_message) {

@@ -1,0 +1,275 @@
+/* Opening a store in PostgreSQL: the schema, what is refused and with which words, several servers in one
+ * URL, poolers. On a server of its own. */
+#include "fixture.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "own_server.h"
+#include "store/postgres/postgres.h"
+#include "store/schema/schema.h"
+#include "store/upkeep.h"
+
+static char server[OWN_SERVER_MAX];
+
+/* Of a database on the server; made anew when `fresh` is set. */
+static char *url_of(const char *database, bool fresh) {
+    char *url = own_server_url(server, database), *sql = NULL;
+    if (fresh) {
+        char *any = own_server_url(server, "postgres");
+        assert_true(asprintf(&sql, "DROP DATABASE IF EXISTS %s WITH (FORCE)", database) > 0);
+        run_sql(any, sql);
+        free(sql);
+        assert_true(asprintf(&sql, "CREATE DATABASE %s", database) > 0);
+        run_sql(any, sql);
+        free(sql);
+        free(any);
+    }
+    return url;
+}
+
+static void assert_opens(const char *url) {
+    struct store *s = NULL;
+    const char *message = "";
+    if (store_open(url, &s, &message) < 0)
+        fail_msg("%s", message);
+    store_close(s);
+}
+
+static void assert_refused(const char *url, int error, const char *words) {
+    struct store *s = NULL;
+    const char *message = "";
+    int r = store_open(url, &s, &message);
+    if (r == 0)
+        store_close(s);
+    if (r != error || !strstr(message, words) || strstr(message, "hush"))
+        fail_msg("%d: %s", r, message);
+}
+
+/* ---- the schema ---- */
+
+static void test_a_new_database_gets_the_schema(void **state) {
+    (void)state;
+    _cleanup_free_ char *url = url_of("new", true);
+    size_t from = 9, to = 0;
+    const char *message = "";
+    assert_int_equal(store_migrate(url, &from, &to, &message), 0);
+    assert_int_equal(from, 0);
+    assert_int_equal(to, postgres_migrations_n);
+    assert_int_equal(store_migrate(url, &from, &to, &message), 0);
+    assert_int_equal(from, postgres_migrations_n);
+    assert_opens(url);
+}
+
+static void test_many_may_start_at_once(void **state) {
+    (void)state;
+    enum { STARTS = 6 };
+    _cleanup_free_ char *url = url_of("crowd", true);
+    pid_t children[STARTS];
+    fflush(NULL);
+    for (size_t i = 0; i < STARTS; i++) {
+        children[i] = fork();
+        assert_true(children[i] >= 0);
+        if (children[i] == 0) {
+            struct store *s = NULL;
+            const char *message = "";
+            _exit(store_open(url, &s, &message) == 0 ? 0 : 1);
+        }
+    }
+    for (size_t i = 0; i < STARTS; i++) {
+        int status = 1;
+        assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+        assert_int_equal(status, 0);
+    }
+    assert_int_equal(number_of(url, "SELECT version FROM posthorn_schema"), (int64_t)postgres_migrations_n);
+    assert_int_equal(number_of(url, "SELECT count(*) FROM posthorn_schema"), 1);
+}
+
+static void set_schema(const char *url, size_t version, size_t runs_from) {
+    char sql[128];
+    snprintf(sql, sizeof sql, "UPDATE posthorn_schema SET version=%zu, runs_from=%zu", version, runs_from);
+    run_sql(url, sql);
+}
+
+static void test_a_neighbouring_version_may_run_beside(void **state) {
+    (void)state;
+    size_t known = postgres_migrations_n;
+    _cleanup_free_ char *url = url_of("newer", true);
+    assert_opens(url);
+    set_schema(url, known + 1, known);
+    assert_opens(url);
+    set_schema(url, known + 1, known + 1);
+    assert_refused(url, -EPROTONOSUPPORT, "newer posthorn");
+    set_schema(url, known + 2, known);
+    assert_refused(url, -EPROTONOSUPPORT, "newer posthorn");
+    /* Nothing was changed by it. */
+    assert_int_equal(number_of(url, "SELECT version FROM posthorn_schema"), (int64_t)known + 2);
+}
+
+static void test_a_migration_that_fails_leaves_nothing(void **state) {
+    (void)state;
+    _cleanup_free_ char *url = url_of("strange", true);
+    run_sql(url, "CREATE TABLE tenants (mine integer)");
+    assert_refused(url, -EUCLEAN, "tables of another program");
+    assert_int_equal(
+        number_of(url, "SELECT count(*) FROM pg_class WHERE relnamespace='public'::regnamespace"), 1);
+    run_sql(url, "CREATE SCHEMA own");
+    _cleanup_free_ char *apart = NULL;
+    assert_true(asprintf(&apart, "%s&options=-csearch_path%%3Down", url) > 0);
+    assert_opens(apart);
+}
+
+/* ---- refusals ---- */
+
+static void test_a_user_without_rights_is_told(void **state) {
+    (void)state;
+    _cleanup_free_ char *url = url_of("rights", true), *poor = NULL;
+    run_sql(url, "DROP ROLE IF EXISTS poor");
+    run_sql(url, "CREATE ROLE poor LOGIN");
+    assert_true(asprintf(&poor, "postgres://poor:hush@/rights?host=%s", server) > 0);
+    assert_refused(poor, -EIO, "make it the owner of the database");
+}
+
+static void test_a_database_in_another_encoding_is_refused(void **state) {
+    (void)state;
+    _cleanup_free_ char *any = own_server_url(server, "postgres"), *url = own_server_url(server, "ascii");
+    run_sql(any, "DROP DATABASE IF EXISTS ascii");
+    run_sql(any, "CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0");
+    assert_refused(url, -EINVAL, "UTF8");
+}
+
+static void test_urls_that_are_none(void **state) {
+    (void)state;
+    assert_refused("postgres:", -EINVAL, "postgres://");
+    assert_refused("postgres://me:hush%zz@/db", -EINVAL, "postgres://");
+    assert_refused("mysql://me:hush@/db", -EINVAL, "mysql");
+    assert_refused("postgresql://me:hush@127.0.0.1:1/db?connect_timeout=2", -EIO, "is it running");
+}
+
+static void test_copies_are_postgresqls_business(void **state) {
+    (void)state;
+    _cleanup_free_ char *url = own_server_url(server, "postgres");
+    const char *message = "";
+    struct store_summary summary;
+    struct store_restore how = {0};
+    assert_int_equal(store_backup(url, "/nowhere", NULL, NULL, &summary, &message), -EOPNOTSUPP);
+    assert_non_null(strstr(message, "pg_dump"));
+    assert_int_equal(store_restore("/nowhere", url, &how, &summary, &message), -EOPNOTSUPP);
+    assert_non_null(strstr(message, "pg_restore"));
+}
+
+/* ---- several servers ---- */
+
+static void test_the_primary_is_found_among_several(void **state) {
+    (void)state;
+    char standby[OWN_SERVER_MAX];
+    own_server_tool("standby", server, standby, sizeof standby);
+    _cleanup_free_ char *both = NULL, *alone = NULL, *made = url_of("several", true);
+    assert_opens(made);
+    assert_true(asprintf(&both, "postgres://postgres@/several?host=/nowhere,%s,%s", standby, server) > 0);
+    assert_true(asprintf(&alone, "postgres://postgres@/postgres?host=%s", standby) > 0);
+    assert_opens(both);
+    assert_refused(alone, -EIO, "let the URL name the primary");
+    own_server_tool("remove", standby, NULL, 0);
+}
+
+/* ---- poolers ---- */
+
+static pid_t start_pooler(const char *folder, const char *mode) {
+    _cleanup_free_ char *path = NULL;
+    assert_true(asprintf(&path, "%s/pgbouncer.ini", folder) > 0);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f,
+            "[databases]\n* = host=%s user=postgres\n[pgbouncer]\nlisten_addr =\nunix_socket_dir = "
+            "%s\nlisten_port = 5432\n"
+            "auth_type = any\npool_mode = %s\nignore_startup_parameters = options\n"
+            "unix_socket_mode = 0777\n",
+            server, folder, mode);
+    fclose(f);
+    assert_int_equal(chmod(folder, 0777), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        /* It does not run as root; and it goes with us, also when a test fails. */
+        enum { NOBODY = 65534 };
+        if (geteuid() == 0 && (setgid(NOBODY) < 0 || setuid(NOBODY) < 0))
+            _exit(126);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        execlp("pgbouncer", "pgbouncer", "-q", path, (char *)NULL);
+        _exit(127);
+    }
+    _cleanup_free_ char *socket = NULL;
+    assert_true(asprintf(&socket, "%s/.s.PGSQL.5432", folder) > 0);
+    int64_t until = clock_mono_us() + 10000000;
+    while (access(socket, F_OK) < 0) {
+        assert_true(clock_mono_us() < until);
+        assert_int_equal(waitpid(child, NULL, WNOHANG), 0);
+        usleep(10000);
+    }
+    return child;
+}
+
+static void remove_pooler(pid_t child, const char *folder) {
+    kill(child, SIGTERM);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    _cleanup_free_ char *path = NULL;
+    assert_true(asprintf(&path, "%s/pgbouncer.ini", folder) > 0);
+    unlink(path);
+    rmdir(folder);
+}
+
+static void with_pooler(const char *mode, void (*look)(const char *url)) {
+    if (system("command -v pgbouncer >/dev/null") != 0)
+        skip();
+    _cleanup_free_ char *made = url_of("pooled", true), *url = NULL;
+    assert_opens(made);
+    char *folder = folder_make();
+    pid_t child = start_pooler(folder, mode);
+    assert_true(asprintf(&url, "postgres://postgres@/pooled?connect_timeout=30&host=%s", folder) > 0);
+    look(url);
+    remove_pooler(child, folder);
+    free(folder);
+}
+
+static void refuses_it(const char *url) {
+    assert_refused(url, -EINVAL, "pool_mode = session");
+}
+
+static void test_a_pooler_by_transaction_is_refused(void **state) {
+    (void)state;
+    with_pooler("transaction", refuses_it);
+}
+
+static void test_a_pooler_by_session_will_do(void **state) {
+    (void)state;
+    with_pooler("session", assert_opens);
+}
+
+int main(void) {
+    if (!getenv("POSTHORN_TEST_STORE"))
+        return 77; /* meson's word for: left out */
+    own_server_start(server);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_new_database_gets_the_schema),
+        cmocka_unit_test(test_many_may_start_at_once),
+        cmocka_unit_test(test_a_neighbouring_version_may_run_beside),
+        cmocka_unit_test(test_a_migration_that_fails_leaves_nothing),
+        cmocka_unit_test(test_a_user_without_rights_is_told),
+        cmocka_unit_test(test_a_database_in_another_encoding_is_refused),
+        cmocka_unit_test(test_urls_that_are_none),
+        cmocka_unit_test(test_copies_are_postgresqls_business),
+        cmocka_unit_test(test_the_primary_is_found_among_several),
+        cmocka_unit_test(test_a_pooler_by_transaction_is_refused),
+        cmocka_unit_test(test_a_pooler_by_session_will_do),
+    };
+    int r = cmocka_run_group_tests(tests, NULL, NULL);
+    own_server_tool("remove", server, NULL, 0);
+    return r;
+}
