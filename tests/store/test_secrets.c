@@ -1,4 +1,4 @@
-/* Secrets at rest: sealed, bound to their row, sealed anew with another key; the SQLite file alone. */
+/* Secrets at rest: sealed, bound to their row, sealed anew with another key. */
 #include "fixture.h"
 
 #include <errno.h>
@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "faulty_vfs.h"
+#include "own_server.h"
 #include "store/schema/schema.h"
 
 enum { MANY = 2 * STORE_SEAL_STEP + 7 };
@@ -45,8 +46,11 @@ static int open_with(struct fixture *f, const char *keys, uint64_t *ret_resealed
     return 0;
 }
 
-/* Whether bytes are found in a file of the store: the database, or its log. */
+/* Whether bytes are found in a file of the store: the database, or its log. Those of PostgreSQL are out of
+ * reach: then not. */
 static bool found_in_files(struct fixture *f, const void *bytes, size_t n) {
+    if (!fixture_is_sqlite(f))
+        return false;
     static const char *const suffixes[] = {"", "-wal", "-shm"};
     char *db = fixture_path(f);
     bool found = false;
@@ -68,7 +72,7 @@ static bool found_in_files(struct fixture *f, const void *bytes, size_t n) {
     return found;
 }
 
-static void run_sql(const char *path, const char *sql) {
+static void run_on_file(const char *path, const char *sql) {
     sqlite3 *db = NULL;
     char *error = NULL;
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
@@ -77,7 +81,7 @@ static void run_sql(const char *path, const char *sql) {
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
-static int64_t sql_number(const char *path, const char *sql) {
+static int64_t number_in_file(const char *path, const char *sql) {
     sqlite3 *db = NULL;
     sqlite3_stmt *st = NULL;
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
@@ -86,6 +90,26 @@ static int64_t sql_number(const char *path, const char *sql) {
     int64_t n = sqlite3_column_int64(st, 0);
     sqlite3_finalize(st);
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    return n;
+}
+
+/* Behind the store's back. */
+static void alter(struct fixture *f, const char *sql) {
+    if (!fixture_is_sqlite(f)) {
+        run_sql(f->url, sql);
+        return;
+    }
+    char *path = fixture_path(f);
+    run_on_file(path, sql);
+    free(path);
+}
+
+static int64_t number(struct fixture *f, const char *sql) {
+    if (!fixture_is_sqlite(f))
+        return number_of(f->url, sql);
+    char *path = fixture_path(f);
+    int64_t n = number_in_file(path, sql);
+    free(path);
     return n;
 }
 
@@ -115,9 +139,13 @@ static size_t readable(struct fixture *f, uint32_t sub) {
 /* A fixture whose store is sealed with key 'A' and holds n secrets of one subscription. */
 static uint32_t start_with(struct fixture *f, size_t n) {
     fixture_close(f);
-    char *path = fixture_path(f);
-    assert_int_equal(unlink(path), 0);
-    free(path);
+    if (fixture_is_sqlite(f)) {
+        char *path = fixture_path(f);
+        assert_int_equal(unlink(path), 0);
+        free(path);
+    } else {
+        alter(f, "DELETE FROM secrets; DELETE FROM subscription_tls; DELETE FROM seal_keys");
+    }
     assert_int_equal(open_with(f, "A", NULL), 0);
     uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
     begin(f);
@@ -141,10 +169,8 @@ static void test_no_secret_lies_in_the_files(void **state) {
 static void test_two_seals_of_one_secret_differ(void **state) {
     struct fixture *f = *state;
     start_with(f, 50);
-    char *path = fixture_path(f);
     fixture_close(f);
-    assert_int_equal(sql_number(path, "SELECT count(DISTINCT substr(sealed, 2, 12)) FROM secrets"), 50);
-    free(path);
+    assert_int_equal(number(f, "SELECT count(DISTINCT substr(sealed, 2, 12)) FROM secrets"), 50);
     assert_int_equal(open_with(f, "A", NULL), 0);
 }
 
@@ -175,7 +201,6 @@ static void test_change_of_key(void **state) {
     uint64_t resealed = 0;
     uint32_t sub = start_with(f, MANY);
     fixture_close(f);
-    char *path = fixture_path(f);
     assert_int_equal(open_with(f, "BA", &resealed), 0);
     assert_int_equal(resealed, MANY);
     assert_int_equal(readable(f, sub), MANY);
@@ -188,12 +213,13 @@ static void test_change_of_key(void **state) {
     /* And back. */
     assert_int_equal(open_with(f, "AB", &resealed), 0);
     assert_int_equal(resealed, MANY);
-    free(path);
 }
 
 /* Killed at any write while secrets are sealed anew: both keys bring every one back. */
 static void test_kill_while_the_key_is_changed(void **state) {
     struct fixture *f = *state;
+    if (!fixture_is_sqlite(f))
+        skip();
     uint32_t sub = start_with(f, STORE_SEAL_STEP + 3);
     fixture_close(f);
     enum { STEPS_MAX = 400 };
@@ -228,20 +254,20 @@ static int refuse_row(void *arg, const struct secret_record *row) {
 /* What was changed in the file is told, and is never used to sign. */
 static void test_tampering_is_noticed(void **state) {
     struct fixture *f = *state;
-    static const char *const changes[] = {
-        "UPDATE secrets SET sealed = substr(sealed,1,20) || x'00' || substr(sealed,22)",
+    const char *const changes[] = {
+        fixture_is_sqlite(f) ? "UPDATE secrets SET sealed = substr(sealed,1,20) || x'00' || substr(sealed,22)"
+                             : "UPDATE secrets SET sealed = set_byte(sealed, 20, 0)",
         "UPDATE secrets SET sealed = substr(sealed,1,length(sealed)-1)",
-        "UPDATE secrets SET sealed = x''",
+        "UPDATE secrets SET sealed = ''",
         "UPDATE secrets SET tail = tail + 1",
         "UPDATE secrets SET scheme = 1",
         "UPDATE secrets SET tenant = tenant + 1",
         "UPDATE secrets SET seal_key = seal_key + 1",
     };
-    char *path = fixture_path(f);
     for (size_t i = 0; i < COUNT(changes); i++) {
         uint32_t sub = start_with(f, 1);
         fixture_close(f);
-        run_sql(path, changes[i]);
+        alter(f, changes[i]);
         assert_int_equal(open_with(f, "A", NULL), 0);
         size_t seen = 0, n = 7;
         struct signing_key keys[SUBSCRIPTION_SECRETS_MAX];
@@ -252,22 +278,19 @@ static void test_tampering_is_noticed(void **state) {
         assert_int_equal(n, 7);
         rollback(f);
     }
-    free(path);
 }
 
 static void test_a_secret_of_another_subscription_does_not_open(void **state) {
     struct fixture *f = *state;
-    char *path = fixture_path(f);
     start_with(f, 1);
     uint32_t other = make_subscription(f, make_tenant(f));
     fixture_close(f);
     char sql[128];
     snprintf(sql, sizeof sql, "UPDATE secrets SET subscription=%u", other);
-    run_sql(path, sql);
+    alter(f, sql);
     assert_int_equal(open_with(f, "A", NULL), 0);
     size_t seen = 0;
     assert_int_equal(store_list_secrets(f->reader, other, f->now, refuse_row, &seen), -EIO);
-    free(path);
 }
 
 /* ---- TLS material ---- */
@@ -307,16 +330,14 @@ static void test_tls_material_is_sealed_and_changes_key_with_the_secrets(void **
 
 static void test_tls_material_of_another_subscription_does_not_open(void **state) {
     struct fixture *f = *state;
-    char *path = fixture_path(f);
     _cleanup_buf_ struct buf found = {0};
     start_with(f, 0);
     put_tls(f, 7, needle);
     fixture_close(f);
-    run_sql(path, "UPDATE subscription_tls SET subscription=8");
+    alter(f, "UPDATE subscription_tls SET subscription=8");
     assert_int_equal(open_with(f, "A", NULL), 0);
     assert_int_equal(store_read_tls(f->reader, 8, &found), -EIO);
     assert_int_equal(found.n, 0);
-    free(path);
 }
 
 static void test_tls_material_leaves_with_its_subscription(void **state) {
@@ -334,15 +355,34 @@ static void test_the_document_leaves_with_its_subscription(void **state) {
     struct fixture *f = *state;
     uint32_t sub = start_with(f, 1);
     struct subscription_record change = {.no = sub, .doc = SLICE_LIT("{\"headers\":{\"x-key\":\"k\"}}")};
-    char *path = fixture_path(f);
     begin(f);
     assert_int_equal(store_update_subscription(f->store, &change), 0);
     assert_int_equal(store_delete_subscription(f->store, sub, f->now), 0);
     commit(f);
     fixture_close(f);
-    assert_int_equal(sql_number(path, "SELECT count(*) FROM subscriptions WHERE doc<>'{}'"), 0);
+    assert_int_equal(number(f, "SELECT count(*) FROM subscriptions WHERE doc<>'{}'"), 0);
     assert_int_equal(open_with(f, "A", NULL), 0);
-    free(path);
+}
+
+/* ---- several processes ---- */
+
+/* A node that runs would neither read what is sealed with the new key, nor stop sealing with its own. */
+static void test_the_key_is_not_changed_under_a_node(void **state) {
+    struct fixture *f = *state;
+    if (fixture_is_sqlite(f))
+        skip();
+    uint32_t sub = start_with(f, 3), worker = 0;
+    begin(f);
+    assert_int_equal(store_register_worker(f->store, "host:1", "posthorn/1", f->now, &worker), 0);
+    commit(f);
+    struct fixture other = {.url = f->url};
+    assert_int_equal(open_with(&other, "BA", NULL), -EBUSY);
+    assert_int_equal(open_with(&other, "A", NULL), 0);
+    fixture_close(&other);
+    assert_int_equal(readable(f, sub), 3);
+    fixture_close(f);
+    assert_int_equal(open_with(f, "BA", NULL), 0);
+    assert_int_equal(readable(f, sub), 3);
 }
 
 /* ---- a store from before secrets were sealed ---- */
@@ -350,23 +390,26 @@ static void test_the_document_leaves_with_its_subscription(void **state) {
 static void make_plain_store(struct fixture *f, const char *path) {
     fixture_close(f);
     assert_int_equal(unlink(path), 0);
-    run_sql(path, "PRAGMA secure_delete=OFF; PRAGMA journal_mode=WAL");
-    run_sql(path, sqlite_migrations[0]);
-    run_sql(path, "PRAGMA user_version=1; PRAGMA application_id=0x706f7374");
-    run_sql(path, "INSERT INTO tenants (no, id, doc, created_at, updated_at) VALUES (3, 'acme', '{}', 1, 1);"
-                  "INSERT INTO subscriptions (no, key, tail, tenant, status, doc, created_at, updated_at)"
-                  " VALUES (5, 50, 51, 3, 0, '{}', 1, 1)");
+    run_on_file(path, "PRAGMA secure_delete=OFF; PRAGMA journal_mode=WAL");
+    run_on_file(path, sqlite_migrations[0]);
+    run_on_file(path, "PRAGMA user_version=1; PRAGMA application_id=0x706f7374");
+    run_on_file(path,
+                "INSERT INTO tenants (no, id, doc, created_at, updated_at) VALUES (3, 'acme', '{}', 1, 1);"
+                "INSERT INTO subscriptions (no, key, tail, tenant, status, doc, created_at, updated_at)"
+                " VALUES (5, 50, 51, 3, 0, '{}', 1, 1)");
     char sql[512];
     snprintf(sql, sizeof sql,
              "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<%d)"
              " INSERT INTO secrets (key, tail, subscription, scheme, bytes, created_at)"
              " SELECT i, i, 5, 0, CAST('%.24s' AS BLOB), i FROM n",
              MANY, needle);
-    run_sql(path, sql);
+    run_on_file(path, sql);
 }
 
 static void test_plain_secrets_are_sealed_and_erased(void **state) {
     struct fixture *f = *state;
+    if (!fixture_is_sqlite(f))
+        skip();
     char *path = fixture_path(f);
     uint64_t resealed = 0;
     make_plain_store(f, path);
@@ -376,15 +419,14 @@ static void test_plain_secrets_are_sealed_and_erased(void **state) {
     assert_int_equal(readable(f, 5), MANY);
     assert_false(found_in_files(f, needle, 16));
     fixture_close(f);
-    assert_int_equal(sql_number(path, "SELECT count(*) FROM sqlite_schema WHERE name='secrets_plain'"), 0);
+    assert_int_equal(number_in_file(path, "SELECT count(*) FROM sqlite_schema WHERE name='secrets_plain'"),
+                     0);
     assert_int_equal(open_with(f, "A", &resealed), 0);
     assert_int_equal(resealed, 0);
     free(path);
 }
 
 int main(void) {
-    if (getenv("POSTHORN_TEST_STORE"))
-        return 0; /* of the SQLite file alone */
     faulty_vfs_install();
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_no_secret_lies_in_the_files),
@@ -399,6 +441,7 @@ int main(void) {
         STORE_TEST(test_tls_material_of_another_subscription_does_not_open),
         STORE_TEST(test_tls_material_leaves_with_its_subscription),
         STORE_TEST(test_the_document_leaves_with_its_subscription),
+        STORE_TEST(test_the_key_is_not_changed_under_a_node),
         STORE_TEST(test_plain_secrets_are_sealed_and_erased),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -155,6 +155,10 @@ void pg_read_subscription(const struct pg_rows *rows, struct subscription_record
     };
 }
 
+#define INSERT_SUBSCRIPTION                                                                                  \
+    "INSERT INTO subscriptions (tenant, key, tail, status, disabled_reason, doc, created_at, updated_at,"    \
+    " resumed_at, failing_since) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10"
+
 int postgres_insert_subscription(struct store *store, const struct subscription_record *r, uint32_t *ret_no) {
     struct pg_store *s = pg_of(store);
     struct pg_params *p = pg_params(&s->writer);
@@ -169,14 +173,13 @@ int postgres_insert_subscription(struct store *store, const struct subscription_
     pg_time(p, r->resumed_at);
     pg_time(p, r->failing_since);
     int64_t no = 0;
-    /* Another node may be deleting the tenant. */
-    int e =
-        number_for(&s->writer,
-                   "INSERT INTO subscriptions (tenant, key, tail, status, disabled_reason, doc, created_at,"
-                   " updated_at, resumed_at, failing_since)"
-                   " SELECT t.no, $2, $3, $4, $5, $6, $7, $8, $9, $10 FROM"
-                   " (SELECT no FROM tenants WHERE no=$1 AND deleted_at IS NULL FOR SHARE) t RETURNING no",
-                   -ENOENT, &no);
+    /* Another node may be deleting the tenant; the operator's own have none. */
+    int e = number_for(
+        &s->writer,
+        r->tenant_no ? INSERT_SUBSCRIPTION
+            " FROM (SELECT FROM tenants WHERE no=$1 AND deleted_at IS NULL FOR SHARE) t RETURNING no"
+                     : INSERT_SUBSCRIPTION " RETURNING no",
+        -ENOENT, &no);
     if (e < 0)
         return e;
     *ret_no = (uint32_t)no;
