@@ -48,10 +48,13 @@ static const struct command version_command = {
 };
 
 const struct command *const commands[] = {
-    &serve_command,   &dev_command,    &backup_command,       &restore_command, &check_command,
-    &migrate_command, &tenant_command, &subscription_command, &event_command,   &delivery_command,
-    &replay_command,  &key_command,    &audit_command,        &outbox_command,  &receive_command,
-    &verify_command,  &help_command,   &completion_command,   &version_command, NULL,
+    &serve_command,      &dev_command,      &backup_command,
+    &restore_command,    &check_command,    &migrate_command,
+    &import_command,     &tenant_command,   &subscription_command,
+    &event_command,      &delivery_command, &replay_command,
+    &key_command,        &audit_command,    &outbox_command,
+    &receive_command,    &verify_command,   &help_command,
+    &completion_command, &version_command,  NULL,
 };
 
 const struct command *find_command(const char *name) {

@@ -39,7 +39,7 @@ const struct command *find_command(const char *name); /* NULL: there is none */
 int unknown_command(const char *name);
 
 extern const struct command help_command, receive_command, verify_command, backup_command, restore_command,
-    check_command, migrate_command;
+    check_command, migrate_command, import_command;
 
 int command_serve(int argc, char **argv);
 int command_dev(int argc, char **argv);
