@@ -264,9 +264,10 @@ int postgres_feed_under_way(struct store_feed *feed, struct feed_attempt *attemp
 int postgres_feed_sending(struct store_feed *feed, uint32_t subscription_no, bool *ret) {
     struct pg_feed *f = feed_of(feed);
     pg_int(pg_params(&f->conn), (int32_t)subscription_no);
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
     int r = pg_query_row(
         &f->conn, "SELECT 1 FROM deliveries_open WHERE lease_until IS NOT NULL AND subscription=$1 LIMIT 1",
-        NULL);
+        &rows);
     *ret = r > 0;
     return r < 0 ? r : 0;
 }

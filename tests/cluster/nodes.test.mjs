@@ -1,0 +1,258 @@
+// Three nodes on one PostgreSQL: what holds while they come and go.
+
+import assert from 'node:assert/strict';
+import { describe } from 'node:test';
+
+import { Tenant } from '../e2e/lib/api.mjs';
+import { Cluster, LEASE_MS } from '../e2e/lib/cluster.mjs';
+import { startReceiver } from '../e2e/lib/receiver.mjs';
+import { test } from '../e2e/lib/suite.mjs';
+import { gate, waitFor } from '../e2e/lib/wait.mjs';
+
+const SECOND = 1000;
+let tenants = 0;
+
+/** A cluster of its own for each test, whose log is told when it fails. */
+function clusterTest(name, count, body, options) {
+  test(name, async () => {
+    const cluster = await Cluster.start(count, options);
+    const receivers = [];
+    const receive = async (...args) => {
+      receivers.push(await startReceiver(...args));
+      return receivers.at(-1);
+    };
+    try {
+      await body({ cluster, nodes: cluster.nodes, receive });
+    } catch (error) {
+      process.stderr.write(cluster.log);
+      throw error;
+    } finally {
+      await cluster.remove();
+      for (const receiver of receivers) await receiver.close();
+    }
+  });
+}
+
+/** The same tenant, as each of the nodes answers for it. */
+async function tenantOn(cluster, nodes, fields = {}) {
+  const id = `tenant-${++tenants}`;
+  await nodes[0].api.expect(201, 'POST', '/v1/tenants', { body: { id, ...fields } });
+  await cluster.agreed();
+  return nodes.map((node) => new Tenant(node.api, id));
+}
+
+/** A lane for each of many subscriptions, made at the first node and known at all of them. */
+async function subscribe(cluster, views, receiver, count, fields = {}) {
+  const made = [];
+  for (let i = 0; i < count; i++) made.push(await views[0].subscribe(receiver.url(`/${i}`), fields));
+  await cluster.agreed();
+  return made;
+}
+
+/** Each event has come to each subscription, whatever became of the nodes. */
+async function arrived(receiver, events, subscriptions) {
+  const wanted = events.length * subscriptions.length;
+  await waitFor(() => seen(receiver).size >= wanted, { what: () => `${wanted} deliveries, last ${seen(receiver).size}` });
+  assert.equal(seen(receiver).size, wanted);
+}
+
+const seen = (receiver) => new Set(receiver.requests.map((request) => request.headers['webhook-id']));
+
+async function publishOn(views, count, fields) {
+  const events = [];
+  for (let i = 0; i < count; i++) events.push(await views[i % views.length].publish('invoice.paid', { i }, fields));
+  return events;
+}
+
+describe('nodes share one store', () => {
+  clusterTest('what one node accepts, all of them send', 3, async ({ cluster, nodes, receive }) => {
+    const receiver = await receive();
+    const views = await tenantOn(cluster, nodes);
+    const subscriptions = await subscribe(cluster, views, receiver, 12);
+    const events = await publishOn(views, 30);
+    await arrived(receiver, events, subscriptions);
+    assert.equal(receiver.requests.length, 360, 'nothing was sent twice');
+    const workers = new Set();
+    for (const delivery of await views[1].deliveries({ event_id: events[0].id })) {
+      const whole = await views[1].waitDelivery(delivery.id);
+      workers.add(whole.attempts[0].worker_id);
+    }
+    assert.ok(workers.size > 1, `the lanes are shared out: ${[...workers]}`);
+    const ids = events.map((event) => event.id);
+    assert.equal(new Set(ids).size, ids.length);
+  });
+
+  clusterTest('a change on one node is in force on all within a second', 2, async ({ cluster, nodes, receive }) => {
+    const receiver = await receive();
+    const views = await tenantOn(cluster, nodes);
+    const [one] = await subscribe(cluster, views, receiver, 1);
+    await views[0].change(one.id, { event_types: ['order.*'] });
+    const changedAt = Date.now();
+    await waitFor(async () => {
+      const event = await views[1].publish('order.made');
+      return (await views[1].event(event.id)).fanout.deliveries === 1;
+    });
+    assert.ok(Date.now() - changedAt < 5 * SECOND);
+    const event = await views[1].publish('invoice.paid');
+    assert.equal((await views[1].event(event.id)).fanout.deliveries, 0);
+    const key = await nodes[0].api.expect(201, 'POST', '/v1/keys', { body: { tenant_id: views[0].id, scopes: ['events:write'] } });
+    const status = () => views[1].request('POST', '/events', { key: key.key, body: { type: 'order.made', data: 1 } }).then((answer) => answer.status);
+    await waitFor(async () => (await status()) === 202);
+    await nodes[0].api.expect(204, 'DELETE', `/v1/keys/${key.id}`);
+    await waitFor(async () => (await status()) === 401);
+  });
+
+  clusterTest('a deletion is answered once the node that sends has stopped', 3, async ({ cluster, nodes, receive }) => {
+    const opened = gate();
+    const receiver = await receive(async () => (await opened.opened, 204));
+    const views = await tenantOn(cluster, nodes);
+    const subscriptions = await subscribe(cluster, views, receiver, 8);
+    await views[0].publish();
+    await receiver.received(8);
+    const deletions = subscriptions.map((one, i) => views[i % 3].expect(204, 'DELETE', `/subscriptions/${one.id}`));
+    let answered = 0;
+    deletions.forEach((deletion) => deletion.then(() => answered++));
+    await new Promise((resolve) => setTimeout(resolve, SECOND));
+    assert.equal(answered, 0, 'attempts are under way');
+    opened.open();
+    await Promise.all(deletions);
+    const event = await views[1].publish();
+    assert.equal((await views[1].event(event.id)).fanout.deliveries, 0);
+  });
+
+  clusterTest('fan-outs are shared out, and reach everybody', 3, async ({ cluster, nodes, receive }) => {
+    const receiver = await receive([204], { keep: true });
+    const views = await tenantOn(cluster, nodes);
+    const subscriptions = await subscribe(cluster, views, receiver, 40);
+    const events = await publishOn(views, 150, { deliver_at: undefined });
+    await arrived(receiver, events, subscriptions);
+  });
+});
+
+describe('nodes come and go', () => {
+  clusterTest('a killed node’s lanes move within its lease, and nothing is lost', 3, async ({ cluster, nodes, receive }) => {
+    const receiver = await receive();
+    const views = await tenantOn(cluster, nodes);
+    const subscriptions = await subscribe(cluster, views, receiver, 30);
+    const events = await publishOn(views, 20);
+    const dead = nodes[2];
+    await dead.kill();
+    const killedAt = Date.now();
+    events.push(...(await publishOn(views.slice(0, 2), 20)));
+    await cluster.settled([nodes[0], nodes[1]]);
+    const tookMs = Date.now() - killedAt;
+    assert.ok(tookMs < LEASE_MS + 10 * SECOND, `the takeover took ${tookMs} ms`);
+    await arrived(receiver, events, subscriptions);
+  });
+
+  clusterTest('a planned stop gives its lanes away at once', 2, async ({ cluster, nodes, receive }) => {
+    const receiver = await receive();
+    const views = await tenantOn(cluster, nodes);
+    const subscriptions = await subscribe(cluster, views, receiver, 20);
+    const events = await publishOn(views, 10);
+    const stopped = nodes[1].stop();
+    events.push(...(await publishOn(views.slice(0, 1), 10)));
+    await cluster.settled([nodes[0]]);
+    assert.match(nodes[1].stderr, /partitions were given away/);
+    assert.deepEqual(await stopped, { code: 0, signal: null });
+    await arrived(receiver, events, subscriptions);
+    assert.equal(receiver.requests.length, 400, 'nothing was sent twice');
+    assert.doesNotMatch(nodes[0].stderr, /lease run out/);
+  }, { leaseMs: 60 * SECOND });
+
+  clusterTest('a node that joins gets its share, and nothing is sent twice', 2, async ({ cluster, nodes, receive }) => {
+    const receiver = await receive();
+    const views = await tenantOn(cluster, nodes);
+    const subscriptions = await subscribe(cluster, views, receiver, 30);
+    let going = true;
+    const events = [];
+    const publishing = (async () => {
+      while (going) events.push(...(await publishOn(views, 2)));
+    })();
+    const third = await cluster.join();
+    await cluster.settled();
+    going = false;
+    await publishing;
+    assert.ok((await cluster.owned(third)) >= 341);
+    await arrived(receiver, events, subscriptions);
+    assert.equal(receiver.requests.length, events.length * subscriptions.length, 'nothing was sent twice');
+  });
+
+  clusterTest('a node that was frozen for longer than its lease writes nothing more', 3, async ({ cluster, nodes, receive }) => {
+    const receiver = await receive();
+    const views = await tenantOn(cluster, nodes);
+    const subscriptions = await subscribe(cluster, views, receiver, 20);
+    const events = await publishOn(views, 10);
+    cluster.freeze(nodes[1]);
+    events.push(...(await publishOn([views[0], views[2]], 10)));
+    await cluster.settled([nodes[0], nodes[2]]);
+    await arrived(receiver, events, subscriptions);
+    const requests = receiver.requests.length;
+    cluster.wake(nodes[1]);
+    const { code } = await nodes[1].exited;
+    assert.equal(code, 75);
+    assert.match(nodes[1].stderr, /declared this one dead/);
+    assert.equal(receiver.requests.length, requests, 'it sent nothing after it woke');
+  });
+
+  clusterTest('caps and order hold over a move', 3, async ({ cluster, nodes, receive }) => {
+    const at = new Map();
+    let most = 0;
+    const receiver = await receive(async (request) => {
+      const lane = request.path;
+      const here = (at.get(lane) ?? 0) + 1;
+      at.set(lane, here);
+      most = Math.max(most, here);
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      at.set(lane, at.get(lane) - 1);
+      return 204;
+    });
+    const views = await tenantOn(cluster, nodes);
+    const policy = { max_in_flight: 2, timeout_ms: 2000, retry: { schedule_seconds: [0, 0, 0, 1, 1], jitter: 0 } };
+    const subscriptions = await subscribe(cluster, views, receiver, 6, { ordering: 'key', policy });
+    const events = [];
+    for (let i = 0; i < 60; i++) events.push(await views[0].publish('invoice.paid', { i }, { ordering_key: `k${i % 2}` }));
+    await nodes[2].kill();
+    await cluster.settled([nodes[0], nodes[1]]);
+    await arrived(receiver, events, subscriptions);
+    assert.ok(most <= 3, `${most} at one time`); // one that the dead node has sent may still be with the receiver
+    for (const subscription of subscriptions) {
+      for (const key of ['k0', 'k1']) {
+        const bodies = receiver.requests
+          .filter((request) => request.path === new URL(subscription.url).pathname)
+          .map((request) => JSON.parse(request.body).data.i)
+          .filter((i) => `k${i % 2}` === key);
+        const firsts = bodies.filter((i, at) => bodies.indexOf(i) === at);
+        assert.deepEqual(firsts, [...firsts].sort((a, b) => a - b), `order of ${key}`);
+      }
+    }
+  });
+});
+
+describe('roles', () => {
+  clusterTest('one node publishes, one expands, one sends', 3, async ({ cluster, nodes, receive }) => {
+    const receiver = await receive();
+    const views = await tenantOn(cluster, nodes.slice(0, 1));
+    assert.equal((await nodes[1].api.request('GET', '/v1/tenants')).status, 404);
+    assert.equal((await nodes[2].api.request('GET', '/readyz', { key: null })).status, 200);
+    const subscriptions = await subscribe(cluster, views, receiver, 10);
+    const events = await publishOn(views, 10);
+    await arrived(receiver, events, subscriptions);
+    assert.equal(await cluster.owned(nodes[2]), 1024);
+    assert.equal(await cluster.owned(nodes[0]), 0);
+  }, { flags: [['--roles', 'api'], ['--roles', 'fanout'], ['--roles', 'deliver']] });
+
+  clusterTest('premium lanes on nodes of their own', 2, async ({ cluster, nodes, receive }) => {
+    const receiver = await receive();
+    const premium = await tenantOn(cluster, nodes, { tier: 'premium' });
+    const standard = await tenantOn(cluster, nodes);
+    assert.equal(await cluster.owned(nodes[0], 'premium'), 1024);
+    assert.equal(await cluster.owned(nodes[1], 'premium'), 0);
+    for (const views of [premium, standard]) {
+      const [one] = await subscribe(cluster, views, receiver, 1);
+      const event = await views[1].publish();
+      const delivery = await views[0].waitDelivery({ event_id: event.id, subscription_id: one.id });
+      assert.equal(delivery.attempts[0].worker_id, views === premium ? 'node-1' : 'node-2');
+    }
+  }, { flags: [['--tiers', 'premium'], ['--tiers', 'standard,bulk']] });
+});

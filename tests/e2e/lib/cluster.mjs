@@ -1,0 +1,114 @@
+// Several nodes on one throw-away PostgreSQL: const c = await Cluster.start(3); c.nodes[0].api; await c.remove().
+
+import { Api } from './api.mjs';
+import { Postgres } from './postgres.mjs';
+import { LOOPBACK_FLAGS, Server } from './server.mjs';
+import { waitFor } from './wait.mjs';
+
+const PARTITIONS = 1024;
+const TIERS = ['premium', 'standard', 'bulk'];
+/** What seals secrets is the same on every node. */
+const SECRET_KEY = Buffer.alloc(32, 'a key that tests seal with').toString('base64');
+
+export const LEASE_MS = 3000;
+
+export class Cluster {
+  constructor() {
+    this.nodes = [];
+  }
+
+  /** flags: of every node; a list of lists: of each, which may then have roles and tiers of their own. */
+  static async start(count, { flags = [], leaseMs = LEASE_MS } = {}) {
+    const cluster = new Cluster();
+    cluster.leaseMs = leaseMs;
+    try {
+      cluster.postgres = await Postgres.start();
+      for (let i = 0; i < count; i++) await cluster.join(Array.isArray(flags[0]) ? flags[i] : flags);
+      await cluster.settled();
+    } catch (error) {
+      await cluster.remove();
+      throw error;
+    }
+    return cluster;
+  }
+
+  async join(flags = []) {
+    const name = `node-${this.nodes.length + 1}`;
+    const server = new Server({
+      flags: [...LOOPBACK_FLAGS, '--store', this.postgres.url, '--node-name', name, '--node-lease-ms', String(this.leaseMs), ...flags],
+      env: { POSTHORN_SECRET_KEY: SECRET_KEY },
+    });
+    server.name = name;
+    server.damaged = true; // its store is not in its data folder
+    this.nodes.push(server);
+    await server.start();
+    server.api = new Api(server);
+    return server;
+  }
+
+  get living() {
+    return this.nodes.filter((node) => node.running && !node.frozen);
+  }
+
+  /** {premium, standard, bulk} → number of the node, by partition; from the database. */
+  async owners() {
+    const rows = await this.postgres.sql('select p.tier, p.no, n.name from partitions p left join nodes n on n.no = p.node order by 1, 2');
+    const owners = TIERS.map(() => []);
+    for (const row of rows.split('\n')) {
+      const [tier, no, name] = row.split('|');
+      owners[Number(tier)][Number(no)] = name || null;
+    }
+    return Object.fromEntries(TIERS.map((tier, i) => [tier, owners[i]]));
+  }
+
+  /** How many partitions of a tier the node says that it owns. */
+  async owned(node, tier = 'standard') {
+    const { text } = await node.api.request('GET', '/metrics', { key: null });
+    return Number(text.match(new RegExp(`^posthorn_partitions_owned\\{tier="${tier}"\\} (\\d+)`, 'm'))[1]);
+  }
+
+  /** Waits until these nodes share all partitions of a tier among them, none more than one above another. */
+  async settled(nodes = this.living, tier = 'standard') {
+    const delivers = (node) => !node.flags.includes('--roles') || node.flags.includes('deliver');
+    const sends = (node) => delivers(node) && (!node.flags.includes('--tiers') || node.flags.join().includes(tier));
+    let counts;
+    await waitFor(
+      async () => {
+        counts = await Promise.all(nodes.filter(sends).map((node) => this.owned(node, tier)));
+        const sum = counts.reduce((a, b) => a + b, 0);
+        return sum === PARTITIONS && Math.max(...counts) - Math.min(...counts) <= 1;
+      },
+      { every: 50, what: () => `${nodes.map((node) => node.name)} to share the partitions of ${tier}, last ${counts}` },
+    );
+  }
+
+  /** Waits until what was changed so far in the control plane is in force on every node that lives. */
+  async agreed() {
+    await waitFor(async () => (await this.postgres.sql('select coalesce(max(xid::text::bigint), 0) < (select min(applied) from nodes) from changes')) === 't', {
+      every: 50, what: 'every node to have applied all changes',
+    });
+  }
+
+  freeze(node) {
+    node.frozen = true;
+    node.child.kill('SIGSTOP');
+  }
+
+  wake(node) {
+    node.frozen = false;
+    node.child.kill('SIGCONT');
+  }
+
+  get log() {
+    return this.nodes.map((node) => `---- ${node.name}\n${node.saidSince(0)}`).join('\n');
+  }
+
+  async remove() {
+    for (const node of this.nodes) {
+      if (node.frozen && node.running) this.wake(node);
+      node.api?.agent.destroy();
+      await node.remove();
+    }
+    await this.postgres?.remove();
+  }
+}
