@@ -10,6 +10,7 @@ import { describe } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
+import { ONLY_A_FILE } from './lib/shared_store.mjs';
 import { Api, Tenant } from './lib/api.mjs';
 import { BINARY, cleanEnvironment, run, temporaryFolder } from './lib/server.mjs';
 import { lifecycleTest, test } from './lib/suite.mjs';
@@ -74,7 +75,7 @@ async function makeStore(start, receiver) {
   return { server, tenant, waiting };
 }
 
-describe('backup and restore', { concurrency: false }, () => {
+describe('backup and restore', { concurrency: false, skip: ONLY_A_FILE }, () => {
   lifecycleTest('a backup under load holds all that was acknowledged before it began, and is delivered from elsewhere', async ({ start, receiver }) =>
     scratch(async (inside) => {
       const server = await start({});
@@ -281,7 +282,7 @@ const DAMAGES = [
   ['DROP INDEX deliveries_due; CREATE INDEX deliveries_due ON deliveries (due_at)', /another table, index or trigger of this name/],
 ];
 
-describe('check', { concurrency: false }, () => {
+describe('check', { concurrency: false, skip: ONLY_A_FILE }, () => {
   lifecycleTest('a sound store is sound, and every damage is found', async ({ start, receiver }) =>
     scratch(async (inside) => {
       const { server } = await makeStore(start, receiver);
@@ -325,7 +326,7 @@ describe('check', { concurrency: false }, () => {
   });
 });
 
-describe('migrate', { concurrency: false }, () => {
+describe('migrate', { concurrency: false, skip: ONLY_A_FILE }, () => {
   lifecycleTest('makes a store, leaves a current one alone, and is refused under a server', async ({ start }) =>
     scratch(async (inside) => {
       assert.match((await done('migrate', '--data', inside('data'))).stdout, /^made a store: schema \d+\n$/);

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 
 import { promtool, scrape } from './lib/prometheus.mjs';
 import { hang } from './lib/receiver.mjs';
+import { ONLY_A_FILE } from './lib/shared_store.mjs';
 import { lifecycleTest, suite } from './lib/suite.mjs';
 import { Api } from './lib/api.mjs';
 import { waitFor } from './lib/wait.mjs';
@@ -116,4 +117,4 @@ lifecycleTest('a delivery that a crash used the last attempt of is counted as de
   assert.equal(samples.get('posthorn_dlq_total{reason="attempts_exhausted"}'), 1);
   assert.equal(samples.get('posthorn_deliveries_total{outcome="dlq"}'), 1);
   assert.equal(samples.get('posthorn_leases_expired_total'), 1);
-});
+}, { skip: ONLY_A_FILE }); // a start on it waits for no lease

@@ -7,6 +7,7 @@ import { chmod, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/p
 import { join } from 'node:path';
 import { describe } from 'node:test';
 
+import { ONLY_A_FILE } from './lib/shared_store.mjs';
 import { Api } from './lib/api.mjs';
 import { authority } from './lib/certificates.mjs';
 import { LOOPBACK_FLAGS, Server } from './lib/server.mjs';
@@ -74,7 +75,7 @@ async function refusedStart(data, options = {}) {
   return server.stderr;
 }
 
-describe('secrets at rest', () => {
+describe('secrets at rest', { skip: ONLY_A_FILE }, () => {
   lifecycleTest('lie in no file of the data folder, and in nothing that is said', async ({ start, receiver }) => {
     const server = await start();
     const sink = await receiver();

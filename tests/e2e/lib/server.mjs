@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { SharedStore } from './shared_store.mjs';
 import { waitFor } from './wait.mjs';
 
 export const BINARY =
@@ -97,7 +98,10 @@ export class Server {
     if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: run script/build first`);
     this.data ??= await temporaryFolder();
     const port = this.fixedPort && this.url ? new URL(this.url).port : '0';
-    const args = ['serve', '--data', this.data, '--listen', `127.0.0.1:${port}`, ...this.flags];
+    this.store ??= this.flags.includes('--store') ? null : await SharedStore.of(this.data);
+    // A server that was killed is waited for as long as this before its lanes are taken up.
+    const store = this.store ? ['--store', this.store.url, '--node-lease-ms', '2000'] : [];
+    const args = ['serve', '--data', this.data, '--listen', `127.0.0.1:${port}`, ...store, ...this.flags];
     const env = { ...(this.givenKey === null ? {} : { POSTHORN_ADMIN_KEY: this.givenKey }), ...this.env };
     const [command, ...rest] = [...this.within, BINARY, ...args];
     const child = spawn(command, rest, { env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] });
@@ -174,8 +178,9 @@ export class Server {
 
   /** Holds that everything in the store is as it should be: also of one that was killed, or runs. */
   async assertSound() {
-    if (!existsSync(join(this.data, 'posthorn.db'))) return;
-    const { code, stdout, stderr } = await run(['check', '--data', this.data], { limit: CHECK_LIMIT_MS });
+    if (!this.store && !existsSync(join(this.data, 'posthorn.db'))) return;
+    const where = this.store ? ['--store', this.store.url] : [];
+    const { code, stdout, stderr } = await run(['check', '--data', this.data, ...where], { limit: CHECK_LIMIT_MS });
     if (code !== 0) throw new Error(`the store is not sound:\n${stdout}${stderr}`);
   }
 
@@ -185,6 +190,7 @@ export class Server {
     try {
       if (this.url && !this.damaged) await this.assertSound();
     } finally {
+      if (this.ownsData) await this.store?.remove();
       if (this.ownsData && this.data) await rm(this.data, { recursive: true, force: true });
     }
   }
