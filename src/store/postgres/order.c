@@ -36,7 +36,8 @@ void pg_order_committed(struct pg_store *s) {
     struct pg_order *o = s->order;
     memset(o->held, 0, sizeof o->held);
     o->owed_n -= o->paid_n;
-    memmove(o->owed, o->owed + o->paid_n, o->owed_n * sizeof *o->owed);
+    if (o->owed_n > 0)
+        memmove(o->owed, o->owed + o->paid_n, o->owed_n * sizeof *o->owed);
     o->paid_n = 0;
 }
 
