@@ -76,9 +76,11 @@ int connection_open(struct connection *c, const char *path, bool writer) {
      * writer's: SQLite 3.40 has a race when two connections reset the log. */
     int r = exec(c->db, "PRAGMA secure_delete=OFF; PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0;");
     /* What memory holds of the store is bounded here, not by its size: a mapped file would grow with the
-     * backlog. Pages that are not in these caches come from the system's. */
+     * backlog. Pages that are not in these caches come from the system's. The writer's is small, for SQLite
+     * 3.40 walks over all of it after a commit that has split a page (the numbers of pages are swapped by way
+     * of one far behind the file's end, and what may lie there is looked for). */
     if (r == 0 && writer)
-        r = exec(c->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-32768;"
+        r = exec(c->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-8192;"
                         "PRAGMA foreign_keys=OFF; PRAGMA journal_size_limit=67108864;");
     if (r == 0 && writer)
         r = add_functions(c->db);
