@@ -180,6 +180,17 @@ static void test_a_lost_connection_comes_back(void **state) {
     assert_int_equal(pg_commit(c, NULL, NULL), 0);
 }
 
+static void test_what_was_not_sent_leaves_nothing_for_the_next(void **state) {
+    struct pg *c = *state;
+    kill_it(c);
+    c->retry_at_us = INT64_MAX;
+    pg_bigint(pg_params(c), 7);
+    assert_int_equal(pg_query(c, "SELECT $1", NULL), -EIO);
+    c->retry_at_us = 0;
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(number(c, "SELECT 5"), 5);
+}
+
 static void test_a_commit_without_an_answer_says_so(void **state) {
     struct pg *c = *state;
     pg_begin(c);
@@ -252,6 +263,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_savepoint_goes_out_with_its_first_statement, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nothing_is_sent_for_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_lost_connection_comes_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_was_not_sent_leaves_nothing_for_the_next, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_commit_without_an_answer_says_so, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_statement_that_takes_too_long_is_broken_off, setup, teardown),
         cmocka_unit_test(test_refusals_say_what_to_do),

@@ -24,9 +24,9 @@ static struct slice first_line(const char *text) {
 }
 
 void pg_say_lost(struct pg *c, const char *why, const char *advice) {
-    if (c->down_since_us)
+    int64_t none = 0;
+    if (!atomic_compare_exchange_strong(&c->source->outage->since_us, &none, clock_mono_us()))
         return;
-    c->down_since_us = clock_mono_us();
     log_error("the connection to PostgreSQL is lost; it is made anew as soon as the server takes it",
               log_slice("error", first_line(why)), log_str("server", c->source->name),
               log_str("advice", advice));
@@ -182,15 +182,14 @@ static int back_off(struct pg *c) {
 /* While nobody asked anything. */
 static bool hung_up(PGconn *conn) {
     struct pollfd fd = {.fd = PQsocket(conn), .events = POLLRDHUP};
-    return PQstatus(conn) == CONNECTION_BAD || poll(&fd, 1, 0) != 0;
+    return PQstatus(conn) == CONNECTION_BAD || poll(&fd, 1, 0) > 0;
 }
 
 int pg_ensure(struct pg *c) {
     CHECK(!c->in_transaction);
-    if (c->conn && !c->broken && hung_up(c->conn)) {
-        pg_say_lost(c, "the server closed it", NULL);
+    /* A session that ended while nothing was asked is no more than that, as long as there is another. */
+    if (c->conn && !c->broken && hung_up(c->conn))
         c->broken = true;
-    }
     if (c->conn && !c->broken)
         return 0;
     if (clock_mono_us() < c->retry_at_us)
@@ -200,10 +199,11 @@ int pg_ensure(struct pg *c) {
         pg_say_lost(c, reason(c, r), NULL);
         return back_off(c);
     }
-    if (c->down_since_us)
+    int64_t since = atomic_exchange(&c->source->outage->since_us, 0);
+    if (since)
         log_info("the connection to PostgreSQL is back", log_str("server", c->source->name),
-                 log_int("after_ms", (clock_mono_us() - c->down_since_us) / 1000));
-    c->down_since_us = c->retry_at_us = c->backoff_ms = 0;
+                 log_int("after_ms", (clock_mono_us() - since) / 1000));
+    c->retry_at_us = c->backoff_ms = 0;
     return 0;
 }
 

@@ -270,8 +270,10 @@ int pg_send(struct pg *c, const char *sql) {
 int pg_query(struct pg *c, const char *sql, struct pg_rows *ret) {
     if (!c->in_transaction) {
         int r = pg_ensure(c);
-        if (r < 0)
+        if (r < 0) {
+            pg_params_reset(&c->params);
             return r;
+        }
         c->error = 0;
     }
     int r = put_next(c, sql);

@@ -53,7 +53,7 @@ struct pg {
     int error;                      /* what made it void; 0 */
     char sqlstate[6];               /* of the last failure; "" when the server said nothing */
     /* Coming back. */
-    int64_t retry_at_us, backoff_ms, down_since_us; /* 0: it is up */
+    int64_t retry_at_us, backoff_ms;
     struct rng rng;
 };
 

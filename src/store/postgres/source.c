@@ -80,7 +80,9 @@ static int fill(struct pg_source *s) {
 
 int pg_source_parse(const char *url, struct pg_source **ret, const char **ret_message) {
     _cleanup_pg_source_ struct pg_source *s = calloc(1, sizeof *s);
-    if (!s)
+    if (s)
+        s->outage = calloc(1, sizeof *s->outage);
+    if (!s || !s->outage)
         return store_explain(-ENOMEM, ret_message, "memory is out");
     /* What libpq says of a URI that it cannot read quotes from it, maybe of the password. */
     char *quoted = NULL;
@@ -99,6 +101,7 @@ int pg_source_parse(const char *url, struct pg_source **ret, const char **ret_me
 void pg_source_free(struct pg_source *s) {
     if (!s)
         return;
+    free(s->outage);
     wipe_free(s->password);
     for (const PQconninfoOption *o = s->options; o && o->keyword; o++)
         if (o->val)

@@ -7,6 +7,12 @@
 
 enum { PG_HOSTS_MAX = 16, PG_KEYWORDS_MAX = 64 };
 
+/* The server cannot be reached: known to all connections, so that it is told once, and once that it is over.
+ */
+struct pg_outage {
+    _Atomic int64_t since_us; /* monotonic; 0: there is none */
+};
+
 /* Never logged: it may hold a password. */
 struct pg_source {
     /* As PQconnectStartParams wants them, with a NULL at their end; the first three are for pg_source_host.
@@ -18,6 +24,7 @@ struct pg_source {
     int connect_ms; /* as the URL has it; 0: it does not say */
     size_t n;
     char *password; /* of elsewhere than the URL */
+    struct pg_outage *outage;
     char name[256];
 };
 
