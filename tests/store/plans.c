@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "store/postgres/postgres.h"
 #include "store/sqlite/sqlite.h"
 
 /* The large tables, and the names that the joins give them. */
@@ -53,9 +54,83 @@ static void assert_connection(struct connection *c) {
             assert_plan(c->db, c->cache[i].sql);
 }
 
-void assert_indexed(struct fixture *f) {
-    if (!fixture_is_sqlite(f) || f->in_transaction)
+/* ---- on PostgreSQL ---- */
+
+/* Tables that grow with the traffic, and their partitions. */
+static const char *const pg_large[] = {"deliveries_open", "deliveries_closed", "events",     "attempts",
+                                       "transitions",     "receipts",          "idempotency"};
+
+/* Indexes of what is in flight, or under way, alone. */
+static const char *const pg_bounded[] = {"deliveries_open_leased", "fanout_jobs_open"};
+
+static bool begins_with_one(const char *text, const char *const *names, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (strncmp(text, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
+/* A step of a plan that reads a large table from one end to the other. `next` is the line below it. */
+static bool reads_all(const char *line, const char *next) {
+    const char *table = strstr(line, " on "), *index = strstr(line, " using ");
+    if (!table || !strstr(line, " Scan") || !begins_with_one(table + 4, pg_large, COUNT(pg_large)))
+        return false;
+    if (strstr(line, "Seq Scan"))
+        return true;
+    return index && !begins_with_one(index + 7, pg_bounded, COUNT(pg_bounded)) &&
+           !(next && strstr(next, "Index Cond"));
+}
+
+static PGresult *ask(PGconn *conn, const char *sql) {
+    PGresult *result = PQexec(conn, sql);
+    if (PQresultStatus(result) != PGRES_TUPLES_OK && PQresultStatus(result) != PGRES_COMMAND_OK)
+        fail_msg("%s\n%s", sql, PQerrorMessage(conn));
+    return result;
+}
+
+static void assert_pg_plan(PGconn *conn, const char *explain, const char *sql) {
+    _cleanup_buf_ struct buf plan = {0};
+    bool wrong = false;
+    PGresult *lines = ask(conn, explain);
+    for (int i = 0; i < PQntuples(lines); i++) {
+        const char *next = i + 1 < PQntuples(lines) ? PQgetvalue(lines, i + 1, 0) : NULL;
+        wrong |= reads_all(PQgetvalue(lines, i, 0), next);
+        buf_addf(&plan, "  %s\n", PQgetvalue(lines, i, 0));
+    }
+    PQclear(lines);
+    if (wrong)
+        fail_msg("%s\n%s", sql, plan.p);
+}
+
+/* Every statement that was prepared, as it is planned once and for all; with the partitions that its bounds
+ * would leave out. */
+static void assert_pg_connection(struct pg *c) {
+    if (!c->conn || c->broken || !PQexitPipelineMode(c->conn))
         return;
+    PQclear(ask(c->conn, "DISCARD PLANS"));
+    PQclear(ask(c->conn, "SET enable_partition_pruning=off"));
+    PGresult *all = ask(
+        c->conn,
+        "SELECT 'EXPLAIN (COSTS OFF) EXECUTE ' || name || coalesce('(' || (SELECT string_agg(CASE WHEN "
+        "t::text LIKE '%[]' THEN '''{}''' WHEN t='bytea'::regtype THEN '''\\x00''' WHEN "
+        "t='boolean'::regtype THEN 'true' ELSE '''1''' END, ',') FROM unnest(parameter_types) t) || ')', "
+        "''), "
+        "statement FROM pg_prepared_statements WHERE statement ~* '^\\s*(select|with|insert|update|delete)'");
+    for (int i = 0; i < PQntuples(all); i++)
+        assert_pg_plan(c->conn, PQgetvalue(all, i, 0), PQgetvalue(all, i, 1));
+    PQclear(all);
+    PQclear(ask(c->conn, "SET enable_partition_pruning=on"));
+    assert_true(PQenterPipelineMode(c->conn));
+}
+
+void assert_indexed(struct fixture *f) {
+    if (f->in_transaction || !f->store)
+        return;
+    if (!fixture_is_sqlite(f)) {
+        assert_pg_connection(&pg_of(f->store)->writer);
+        assert_pg_connection(&pg_reader_of(f->reader)->conn);
+        return;
+    }
     assert_connection(&sqlite_of(f->store)->writer);
     assert_connection(&sqlite_reader_of(f->reader)->conn);
 }
