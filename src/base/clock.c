@@ -4,20 +4,20 @@
 #include <stdio.h>
 #include <time.h>
 
-static atomic_int_fast64_t offset_ms;
+static atomic_int_fast64_t offset_us;
 
-void clock_set_offset(int64_t ms) {
-    atomic_store_explicit(&offset_ms, ms, memory_order_relaxed);
+void clock_set_offset(int64_t us) {
+    atomic_store_explicit(&offset_us, us, memory_order_relaxed);
 }
 
 int64_t clock_now_ms(void) {
-    return clock_system_ms() + atomic_load_explicit(&offset_ms, memory_order_relaxed);
+    return (clock_system_us() + atomic_load_explicit(&offset_us, memory_order_relaxed)) / 1000;
 }
 
-int64_t clock_system_ms(void) {
+int64_t clock_system_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
 int64_t clock_mono_us(void) {

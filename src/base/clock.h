@@ -7,10 +7,10 @@
 
 int64_t clock_now_ms(void);  /* wall clock, Unix milliseconds */
 int64_t clock_mono_us(void); /* monotonic microseconds, for latencies and deadlines */
-/* From now on clock_now_ms is the system's clock and so many milliseconds: on a shared store the clock of its
+/* From now on clock_now_ms is the system's clock and so many microseconds: on a shared store the clock of its
  * database holds, so that the due times, leases and ids of all nodes agree. From any thread. */
-void clock_set_offset(int64_t ms);
-int64_t clock_system_ms(void); /* without it: to measure it by */
+void clock_set_offset(int64_t us);
+int64_t clock_system_us(void); /* without it: to measure it by */
 
 /* RFC 3339, UTC, milliseconds: "2026-11-24T20:49:00.123Z" (24 characters and NUL). */
 #define RFC3339_SIZE 25

@@ -160,10 +160,15 @@ static bool give_all(struct node *n, struct transfer *t) {
 
 /* ---- a look ---- */
 
-static void keep_clock(const struct node *n, int64_t before_ms) {
-    int64_t apart_ms = n->view.clock_offset_ms - before_ms;
-    if (apart_ms > n->view.clock_error_ms || -apart_ms > n->view.clock_error_ms)
-        clock_set_offset(n->view.clock_offset_ms);
+/* The offset in force is kept while it may be the true one: a clock that is set back and forth within its
+ * error is none the better. */
+static void keep_clock(struct node *n, int64_t before_us) {
+    int64_t apart_us = n->view.clock_offset_us - before_us;
+    atomic_store(&n->clock_error_us, n->view.clock_error_us);
+    if (apart_us > n->view.clock_error_us || -apart_us > n->view.clock_error_us)
+        clock_set_offset(n->view.clock_offset_us);
+    else
+        n->view.clock_offset_us = before_us;
 }
 
 /* Nodes that are about to leave, or do not deliver, get nothing. */
@@ -223,12 +228,18 @@ static void act(struct node *n) {
         n->look_at_us = 0;
 }
 
+static int look_again(struct node *n) {
+    int64_t offset_us = n->view.clock_offset_us;
+    int r = store_feed_view(n->feed, &n->view);
+    if (r == 0)
+        keep_clock(n, offset_us);
+    return r;
+}
+
 void membership_look(struct node *n) {
-    int64_t offset_ms = n->view.clock_offset_ms;
-    if (store_feed_view(n->feed, &n->view) < 0)
+    if (look_again(n) < 0)
         return;
-    keep_clock(n, offset_ms);
-    if (bury_dead(n) && store_feed_view(n->feed, &n->view) < 0)
+    if (bury_dead(n) && look_again(n) < 0)
         return;
     metrics_gauge_set(n->parts.metrics, METRIC_NODES, (int64_t)n->view.n);
     if (!membership_alive(n, n->me.no))

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sys/eventfd.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -16,6 +17,7 @@ enum {
     WAITS_EVERY_MS = 300,
     LOOKS_A_LEASE = 10,
     FORGOTTEN_MS = 10000,
+    OUTLAST_MS_MAX = 10,
 };
 
 /* ---- steps on the writer's thread ---- */
@@ -163,7 +165,20 @@ void node_heartbeat(struct node *n) {
         writer_submit_internal(n->parts.writer, &n->heartbeat_job);
 }
 
+/* Whoever is answered and then asks another node is to get a greater id there, whatever their clocks differ
+ * by: the answer waits until no clock can show the time of its ids any more. A commit that waits for a disk
+ * has taken longer than that. */
+static void outlast_clocks(struct node *n) {
+    uint64_t newest = fanout_newest(n->parts.fanout);
+    int64_t until_ms = (int64_t)(newest >> 12) + 1 + atomic_load(&n->clock_error_us) / 1000 + 1;
+    int64_t end_us = clock_mono_us() + OUTLAST_MS_MAX * 1000;
+    const struct timespec pause = {.tv_nsec = 100000};
+    while (newest && clock_now_ms() < until_ms && clock_mono_us() < end_us)
+        nanosleep(&pause, NULL);
+}
+
 void node_committed(struct node *n) {
+    outlast_clocks(n);
     if (!fanout_made_job(n->parts.fanout))
         return;
     pthread_mutex_lock(&n->lock);
@@ -207,7 +222,8 @@ int node_new(struct store *s, const struct node_setup *setup, struct node **ret)
         node_free(n);
         return r;
     }
-    clock_set_offset(n->view.clock_offset_ms);
+    clock_set_offset(n->view.clock_offset_us);
+    atomic_init(&n->clock_error_us, n->view.clock_error_us);
     *ret = n;
     return 0;
 }

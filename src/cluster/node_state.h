@@ -47,6 +47,7 @@ struct node {
     int wake_fd;
     struct writer_job heartbeat_job;
     atomic_bool beating;
+    atomic_int_fast64_t clock_error_us;
     atomic_uint_fast64_t applied; /* feed_position.from that is in force */
 
     struct cluster_view view;

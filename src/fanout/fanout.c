@@ -25,6 +25,7 @@ struct fanout {
     uint64_t last_seq;     /* at least the greatest seq of the jobs not done */
     bool seq_known;        /* the store has been asked */
     bool has_jobs, made_job;
+    uint64_t newest;     /* of the events' keys */
     bool jobs_counted;   /* those that a stop left behind, for the gauge */
     size_t made_at_once; /* with their events, since the last commit */
     struct lane_notice *notices;
@@ -89,6 +90,12 @@ uint32_t fanout_upper(const struct fanout *f) {
 
 bool fanout_has_jobs(const struct fanout *f) {
     return f->has_jobs;
+}
+
+uint64_t fanout_newest(struct fanout *f) {
+    uint64_t newest = f->newest;
+    f->newest = 0;
+    return newest;
 }
 
 bool fanout_made_job(struct fanout *f) {
@@ -231,6 +238,8 @@ int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uin
                  int64_t now, struct dispatch *d) {
     e->deliveries = 0;
     e->has_job = false;
+    if (e->id.key > f->newest)
+        f->newest = e->id.key;
     if (only_subscription) {
         struct subscription *s = index_get(f->index, only_subscription);
         if (!s)

@@ -57,6 +57,8 @@ int fanout_event(struct fanout *f, struct store *st, struct event_record *e, uin
 int fanout_expand(struct fanout *f, struct store *st, int64_t now, bool *ret_more) MUST_USE;
 /* Whether there may be jobs: at start, and since an event became one until fanout_expand finds none. */
 bool fanout_has_jobs(const struct fanout *f);
+/* The greatest key of the events since the last call; 0: there was none. */
+uint64_t fanout_newest(struct fanout *f);
 /* Whether an event has become one since the last call. */
 bool fanout_made_job(struct fanout *f);
 /* There may be some that another node has accepted. */

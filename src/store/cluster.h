@@ -67,8 +67,8 @@ struct cluster_view {
     struct node_row nodes[NODES_MAX]; /* ascending by number */
     size_t n;
     uint32_t owners[TIERS][PARTITIONS]; /* numbers of nodes, 0: nobody's */
-    int64_t clock_offset_ms; /* of the store's clock to this machine's, for clock_set_offset, … */
-    int64_t clock_error_ms;  /* … give or take so much */
+    int64_t clock_offset_us; /* of the store's clock to this machine's, for clock_set_offset, … */
+    int64_t clock_error_us;  /* … give or take so much */
 };
 int store_feed_view(struct store_feed *f, struct cluster_view *ret) MUST_USE;
 

@@ -80,6 +80,7 @@ describe('nodes share one store', () => {
     assert.ok(workers.size > 1, `the lanes are shared out: ${[...workers]}`);
     const ids = events.map((event) => event.id);
     assert.equal(new Set(ids).size, ids.length);
+    assert.deepEqual([...ids].sort(), ids, 'what was accepted later, wherever, has the greater id');
   });
 
   clusterTest('a change on one node is in force on all within a second', 2, async ({ cluster, nodes, receive }) => {
