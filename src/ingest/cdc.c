@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "ingest/cdc_position.h"
 #include "ingest/cdc_stream.h"
+#include "ingest/replication.h"
 
 enum {
     MESSAGES_A_STEP = 20000,
@@ -19,6 +20,7 @@ struct cdc {
     struct source *source;
     struct sql *database;
     struct replication *replication;
+    struct timeline_history history;
     struct cdc_mapping mapping;
     struct cdc_batch *batch;
     struct cdc_stream *stream;
@@ -98,18 +100,17 @@ static int prepare(struct cdc *c) {
 
 static int start(struct cdc *c) {
     const struct source_settings *from = source_settings(c->source);
-    struct replication_identity identity;
     struct cdc_slot slot;
     int r = sql_open(c->source, &c->database);
     if (r == 0)
-        r = replication_open(c->source, &c->replication, &identity);
+        r = replication_open(c->source, &c->replication, &c->history);
     if (r == 0)
         r = cdc_database_slot(c->database, &slot);
     /* Before a slot is made: what the log held then would not know of a publication that comes later. */
     if (r == 0)
         r = cdc_database_check(c->database, &c->mapping);
     if (r == 0)
-        r = cdc_position_find(c->database, &identity, &slot, &c->position);
+        r = cdc_position_find(c->database, &c->history, &slot, &c->position);
     if (r < 0)
         return r;
     c->kept = c->position.lsn;
@@ -117,7 +118,8 @@ static int start(struct cdc *c) {
                                    .database = c->database,
                                    .mapping = &c->mapping,
                                    .batch = c->batch,
-                                   .history = c->position.history,
+                                   .history = &c->history,
+                                   .gaps = c->position.gaps,
                                    .position = c->position.lsn};
     r = cdc_stream_new(&o, &c->stream);
     if (r == 0)

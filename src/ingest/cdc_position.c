@@ -1,6 +1,7 @@
 #include "ingest/cdc_position.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "base/log.h"
@@ -9,22 +10,23 @@
 
 /* ---- in the store ---- */
 
-/* "SYSTEM.TIMELINE LSN" */
-static int parse(struct slice text, struct cdc_position *ret) {
-    const char *space = text.n ? memchr(text.p, ' ', text.n) : NULL;
-    size_t n = space ? (size_t)(space - text.p) : 0;
-    if (n == 0 || n >= sizeof ret->history)
+/* "SYSTEM.TIMELINE LSN GAPS" */
+static int parse(const char *text, struct cdc_position *ret) {
+    char lsn[LSN_TEXT_SIZE];
+    int n = 0;
+    if (sscanf(text, "%31[0-9].%" SCNu32 " %17[0-9A-F/] %" SCNu32 "%n", ret->system, &ret->timeline, lsn,
+               &ret->gaps, &n) != 4 ||
+        text[n])
         return -EINVAL;
-    memcpy(ret->history, text.p, n);
-    ret->history[n] = '\0';
-    return lsn_parse((struct slice){space + 1, text.n - n - 1}, &ret->lsn);
+    return lsn_parse(slice_of(lsn), &ret->lsn);
 }
+_Static_assert(TIMELINE_SYSTEM_SIZE == 32 && LSN_TEXT_SIZE == 18, "as wide as the scan reads");
 
 /* -ENOENT: the source is new. */
 static int load(struct source *s, struct cdc_position *ret) {
     _cleanup_buf_ struct buf text = {0};
     int r = source_load(s, ITEM, &text);
-    if (r == 0 && parse(buf_slice(&text), ret) < 0) {
+    if (r == 0 && parse(text.p ? text.p : "", ret) < 0) {
         source_fault(s, "the store's word of how far the source has come cannot be read", NULL,
                      "was the store changed from outside? put a backup in its place");
         r = -EIO;
@@ -33,9 +35,9 @@ static int load(struct source *s, struct cdc_position *ret) {
 }
 
 int cdc_position_keep(struct source *s, const struct cdc_position *p) {
-    char text[CDC_HISTORY_SIZE + 1 + LSN_TEXT_SIZE], lsn[LSN_TEXT_SIZE];
+    char text[TIMELINE_SYSTEM_SIZE + LSN_TEXT_SIZE + 24], lsn[LSN_TEXT_SIZE];
     lsn_format(p->lsn, lsn);
-    int n = snprintf(text, sizeof text, "%s %s", p->history, lsn);
+    int n = snprintf(text, sizeof text, "%s.%" PRIu32 " %s %" PRIu32, p->system, p->timeline, lsn, p->gaps);
     return source_save(s, ITEM, (struct slice){text, (size_t)n});
 }
 
@@ -46,9 +48,9 @@ int cdc_position_keep(struct source *s, const struct cdc_position *p) {
 #define GAP_OTHER "it is another database, or another history of it, than before: changes may be missing"
 #define GAP_AHEAD "the replication slot was moved on by somebody else: changes are missing"
 
-static const char *find_gap(const struct cdc_position *was, const char *history,
+static const char *find_gap(const struct cdc_position *was, const struct timeline_history *h,
                             const struct cdc_slot *slot) {
-    if (strcmp(was->history, history) != 0)
+    if (strcmp(was->system, h->system) != 0 || !timeline_holds(h, was->timeline, was->lsn))
         return GAP_OTHER;
     if (!slot->there)
         return GAP_GONE;
@@ -63,10 +65,12 @@ static bool is_accepted(const struct source_settings *s, uint64_t lsn) {
 }
 
 static int stop_at_gap(struct source *s, const char *gap, const struct cdc_position *was) {
-    char lsn[LSN_TEXT_SIZE], detail[CDC_HISTORY_SIZE + LSN_TEXT_SIZE + 64];
+    char lsn[LSN_TEXT_SIZE], detail[TIMELINE_SYSTEM_SIZE + LSN_TEXT_SIZE + 128];
     _cleanup_buf_ struct buf advice = {0};
     lsn_format(was->lsn, lsn);
-    snprintf(detail, sizeof detail, "everything before %s of %s was taken", lsn, was->history);
+    snprintf(detail, sizeof detail,
+             "everything before %s of timeline %" PRIu32 " of the cluster %s was taken", lsn, was->timeline,
+             was->system);
     buf_addf(&advice,
              "find out from the database what was committed since, and publish it; then set accept-gap = %s "
              "in [source "
@@ -120,12 +124,13 @@ static int have_slot(struct sql *c, const struct cdc_slot *slot, uint64_t *ret_f
     return r == 0 ? make_slot(c, ret_from) : r;
 }
 
-int cdc_position_find(struct sql *c, const struct replication_identity *id, const struct cdc_slot *slot,
+int cdc_position_find(struct sql *c, const struct timeline_history *h, const struct cdc_slot *slot,
                       struct cdc_position *ret) {
     struct source *s = c->source;
     struct cdc_position was;
     const char *gap = NULL;
-    snprintf(ret->history, sizeof ret->history, "%s.%u", id->system, id->timeline);
+    *ret = (struct cdc_position){.timeline = h->timeline};
+    memcpy(ret->system, h->system, sizeof ret->system);
     if (slot->there && !slot->usable) {
         source_fault(s, "the replication slot is not one of pgoutput in this database", NULL,
                      "name another slot, or drop this one");
@@ -135,12 +140,14 @@ int cdc_position_find(struct sql *c, const struct replication_identity *id, cons
     if (r < 0 && r != -ENOENT)
         return r;
     bool is_new = r == -ENOENT;
-    if (!is_new && !(gap = find_gap(&was, ret->history, slot))) {
+    if (!is_new && !(gap = find_gap(&was, h, slot))) {
         ret->lsn = was.lsn;
+        ret->gaps = was.gaps;
         return 0;
     }
     if (gap && !is_accepted(source_settings(s), was.lsn))
         return stop_at_gap(s, gap, &was);
+    ret->gaps = gap ? was.gaps + 1 : 0;
     r = have_slot(c, slot, &ret->lsn);
     if (r == 0)
         r = cdc_position_keep(s, ret);

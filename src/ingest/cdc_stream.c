@@ -130,20 +130,29 @@ void cdc_stream_idle(struct cdc_stream *s, uint64_t lsn) {
 
 enum { KEY_SIZE = SOURCE_KEY_MAX + 1 };
 
-/* Of a change: its place in the log, and which of those at it (one record holds many rows of a COPY). */
+/* A place in the log of a cluster, of that timeline that wrote what stands there: it stays the same when a
+ * standby takes over. Behind a gap that was accepted, places are others, for a database that was put back may
+ * come to the same ones again. */
+static void format_key(const struct cdc_stream *s, uint64_t begins, uint64_t lsn, const char *what,
+                       unsigned number, char ret[KEY_SIZE]) {
+    char text[LSN_TEXT_SIZE], gaps[16] = "";
+    lsn_format(lsn, text);
+    if (s->o.gaps)
+        snprintf(gaps, sizeof gaps, ".%u", s->o.gaps);
+    snprintf(ret, KEY_SIZE, "%s.%u%s:%s.%s%u", s->o.history->system, timeline_at(s->o.history, begins), gaps,
+             text, what, number);
+}
+
+/* Of a change, and which of those at its place: one record holds many rows of a COPY. */
 static void row_key(struct cdc_stream *s, uint64_t lsn, char ret[KEY_SIZE]) {
-    char text[LSN_TEXT_SIZE];
     s->at_lsn = lsn == s->last_lsn ? s->at_lsn + 1 : 0;
     s->last_lsn = lsn;
-    lsn_format(lsn, text);
-    snprintf(ret, KEY_SIZE, "%s:%s.r%u", s->o.history, text, s->at_lsn);
+    format_key(s, lsn, lsn, "r", s->at_lsn, ret);
 }
 
 /* A message's place is behind its record, where a row's may begin. */
-static void message_key(struct cdc_stream *s, uint64_t lsn, char ret[KEY_SIZE]) {
-    char text[LSN_TEXT_SIZE];
-    lsn_format(lsn, text);
-    snprintf(ret, KEY_SIZE, "%s:%s.m", s->o.history, text);
+static void message_key(const struct cdc_stream *s, uint64_t lsn, char ret[KEY_SIZE]) {
+    format_key(s, lsn - 1, lsn, "m", 0, ret);
 }
 
 /* ---- messages of producers ---- */

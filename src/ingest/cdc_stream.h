@@ -4,6 +4,7 @@
 
 #include "ingest/cdc_batch.h"
 #include "ingest/cdc_database.h"
+#include "ingest/timeline.h"
 
 struct cdc_stream;
 
@@ -12,8 +13,9 @@ struct cdc_stream_options {
     struct sql *database;        /* asked anew when a table is not called as it was */
     struct cdc_mapping *mapping; /* with its oids */
     struct cdc_batch *batch;
-    const char *history; /* what positions are of: keys begin with it; outlives the stream */
-    uint64_t position;   /* everything before it is durable */
+    const struct timeline_history *history; /* keys say which one they are of */
+    uint32_t gaps;                          /* that were accepted; keys tell, too */
+    uint64_t position;                      /* everything before it is durable */
 };
 /* Reads from the store what shapes subscribers know. */
 int cdc_stream_new(const struct cdc_stream_options *o, struct cdc_stream **ret) MUST_USE;

@@ -97,19 +97,42 @@ static int command(struct replication *r, const char *text, PGresult **ret) {
     return e;
 }
 
-static int identify(struct replication *r, struct replication_identity *ret) {
-    PGresult *result = NULL;
-    int e = command(r, "IDENTIFY_SYSTEM", &result);
+static struct slice cell(const PGresult *result, int column) {
+    return (struct slice){PQgetvalue(result, 0, column), (size_t)PQgetlength(result, 0, column)};
+}
+
+/* The one row of a command's result, which the caller clears. */
+static int ask(struct replication *r, const char *text, int columns, PGresult **ret) {
+    int e = command(r, text, ret);
     if (e < 0)
         return e;
-    if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1 || PQnfields(result) < 2) {
-        e = lost(r, PQresultErrorMessage(result));
-    } else {
-        snprintf(ret->system, sizeof ret->system, "%s", PQgetvalue(result, 0, 0));
-        ret->timeline = (uint32_t)strtoul(PQgetvalue(result, 0, 1), NULL, 10);
-    }
+    if (PQresultStatus(*ret) != PGRES_TUPLES_OK || PQntuples(*ret) != 1 || PQnfields(*ret) < columns)
+        e = lost(r, PQresultErrorMessage(*ret));
+    return e;
+}
+
+static int ask_history(struct replication *r, struct timeline_history *ret) {
+    char text[64];
+    PGresult *result = NULL;
+    snprintf(text, sizeof text, "TIMELINE_HISTORY %u", ret->timeline);
+    int e = ask(r, text, 2, &result);
+    if (e == 0 && timeline_parse(cell(result, 1), ret) < 0)
+        e = lost(r, "the history of its timelines cannot be read");
     PQclear(result);
     return e;
+}
+
+static int identify(struct replication *r, struct timeline_history *ret) {
+    PGresult *result = NULL;
+    *ret = (struct timeline_history){0};
+    int e = ask(r, "IDENTIFY_SYSTEM", 3, &result);
+    if (e == 0) {
+        snprintf(ret->system, sizeof ret->system, "%s", cell(result, 0).p);
+        ret->timeline = (uint32_t)strtoul(cell(result, 1).p, NULL, 10);
+        e = lsn_parse(cell(result, 2), &ret->flushed) < 0 ? lost(r, "it does not say who it is") : 0;
+    }
+    PQclear(result);
+    return e == 0 && ret->timeline > 1 ? ask_history(r, ret) : e;
 }
 
 /* Values are to be written alike whatever the role's own settings say. */
@@ -125,7 +148,7 @@ static int set_output(struct replication *r) {
     return e;
 }
 
-int replication_open(struct source *s, struct replication **ret, struct replication_identity *ret_identity) {
+int replication_open(struct source *s, struct replication **ret, struct timeline_history *ret_history) {
     struct replication *r = calloc(1, sizeof *r);
     if (!r)
         return -ENOMEM;
@@ -140,7 +163,7 @@ int replication_open(struct source *s, struct replication **ret, struct replicat
         e = -EPROTONOSUPPORT;
     }
     if (e == 0)
-        e = identify(r, ret_identity);
+        e = identify(r, ret_history);
     if (e == 0)
         e = set_output(r);
     if (e < 0) {

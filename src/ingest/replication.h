@@ -4,25 +4,19 @@
 #pragma once
 
 #include "ingest/source.h"
+#include "ingest/timeline.h"
 
 enum {
     REPLICATION_LIMIT_MS = 10000,     /* of a command, and of sending a status */
     REPLICATION_SILENCE_MS = 60000,   /* a server that says nothing for so long, though asked, is lost */
     REPLICATION_VERSION_MIN = 140000, /* the first PostgreSQL whose pgoutput passes messages on */
-    REPLICATION_SYSTEM_SIZE = 32,
 };
 
 struct replication;
 
-/* Which database cluster it is; and which of its histories, for each promotion of a standby begins one. */
-struct replication_identity {
-    char system[REPLICATION_SYSTEM_SIZE];
-    uint32_t timeline;
-};
-
-/* Connects and asks who it is. Negative errno after source_fault. */
+/* Connects and asks which database it is, and of which history. Negative errno after source_fault. */
 int replication_open(struct source *s, struct replication **ret,
-                     struct replication_identity *ret_identity) MUST_USE;
+                     struct timeline_history *ret_history) MUST_USE;
 /* Begins to stream from `from` on, or from where the slot was confirmed when that is later. */
 int replication_start(struct replication *r, const char *slot, const char *publication,
                       uint64_t from) MUST_USE;
