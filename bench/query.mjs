@@ -1,9 +1,10 @@
 // How fast the delivery log answers: the ten commonest questions, asked over the API one at a time of a store that holds
 // many deliveries, while others are published and delivered.
-//   bench/query [--deliveries N] [--rounds N] [--rate N]
+//   bench/query [--deliveries N] [--rounds N] [--rate N] [--store URL]
 //   --deliveries N  that the store holds (1,000,000); ten million take some four minutes and 5 GB of disk
 //   --rounds N      times each question is asked (300)
 //   --rate N        events a second that are published and delivered meanwhile (500)
+//   --store URL     an empty database (postgres://…): what was filled is moved there by posthorn import, and asked for there
 
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,7 +15,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 import { Api } from '../tests/e2e/lib/api.mjs';
-import { LOOPBACK_FLAGS, Server, temporaryFolder } from '../tests/e2e/lib/server.mjs';
+import { BINARY, LOOPBACK_FLAGS, Server, temporaryFolder } from '../tests/e2e/lib/server.mjs';
 import { waitFor } from '../tests/e2e/lib/wait.mjs';
 
 const SUBSCRIPTIONS = 64;
@@ -22,7 +23,7 @@ const LOG_LIMIT_MS = 1_200_000;
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 const { values } = parseArgs({
-  options: { deliveries: { type: 'string', default: '1000000' }, rounds: { type: 'string', default: '300' }, rate: { type: 'string', default: '500' } },
+  options: { deliveries: { type: 'string', default: '1000000' }, rounds: { type: 'string', default: '300' }, rate: { type: 'string', default: '500' }, store: { type: 'string' } },
 });
 const [deliveries, rounds, rate] = [values.deliveries, values.rounds, values.rate].map(Number);
 const say = (text) => console.error(`bench: ${text}`);
@@ -56,9 +57,20 @@ async function prepare(server) {
   const file = join(server.data, 'posthorn.db');
   say(`filling the store with ${deliveries} deliveries`);
   execFileSync(join(work, 'fill'), [file, String(deliveries), String(SUBSCRIPTIONS)], { stdio: 'inherit' });
-  say(`the store has ${((await stat(file)).size / 2 ** 30).toFixed(1)} GiB; its logs catch up`);
-  await server.start();
-  await waitFor(() => Number(execFileSync(join(work, 'fill'), [file, 'behind'])) === 0, { limit: LOG_LIMIT_MS, every: 1000, what: 'the logs to catch up' });
+  const size = `the store has ${((await stat(file)).size / 2 ** 30).toFixed(1)} GiB`;
+  if (values.store) {
+    say(`${size}; it moves`);
+    const began = performance.now();
+    execFileSync(BINARY, ['import', '--from', `sqlite:${file}`, '--to', values.store], { stdio: 'inherit' });
+    say(`moved in ${((performance.now() - began) / 1000).toFixed(0)} s`);
+    await rm(file);
+    server.flags = [...server.flags, '--store', values.store];
+    await server.start();
+  } else {
+    say(`${size}; its logs catch up`);
+    await server.start();
+    await waitFor(() => Number(execFileSync(join(work, 'fill'), [file, 'behind'])) === 0, { limit: LOG_LIMIT_MS, every: 1000, what: 'the logs to catch up' });
+  }
   tenant.api = new Api(server);
   return { tenant, subscriptions };
 }
