@@ -2,6 +2,7 @@
 #include "fixture.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "settle/retention.h"
 #include "store/postgres/postgres.h"
@@ -124,6 +125,57 @@ static void test_an_open_job_keeps_its_day(void **state) {
     assert_int_equal(number(f, "SELECT count(*) FROM fanout_jobs WHERE event >= first_key($1)", today), 0);
 }
 
+/* ---- only the days that are asked for ---- */
+
+/* The plan of the one statement on the reader's connection that begins so, for these bounds of events. */
+static struct buf plan_of(struct fixture *f, const char *beginning, int64_t first, int64_t last) {
+    struct pg *c = &pg_reader_of(f->reader)->conn;
+    struct buf plan = {0};
+    char sql[256];
+    assert_true(PQexitPipelineMode(c->conn));
+    snprintf(sql, sizeof sql, "SELECT name FROM pg_prepared_statements WHERE starts_with(statement, '%s')",
+             beginning);
+    PGresult *found = PQexec(c->conn, sql);
+    assert_int_equal(PQntuples(found), 1);
+    snprintf(sql, sizeof sql,
+             "EXPLAIN (COSTS OFF) EXECUTE %s(1, %lld, %lld, 4294967296, 64, true, true, 0, 10000)",
+             PQgetvalue(found, 0, 0), (long long)first, (long long)last);
+    PGresult *lines = PQexec(c->conn, sql);
+    for (int i = 0; i < PQntuples(lines); i++)
+        buf_addf(&plan, "%s\n", PQgetvalue(lines, i, 0));
+    PQclear(found);
+    PQclear(lines);
+    assert_true(PQenterPipelineMode(c->conn) && plan.n > 0);
+    return plan;
+}
+
+static size_t count_in(const struct buf *text, const char *word) {
+    size_t n = 0;
+    for (const char *at = text->p; (at = strstr(at, word)); at++)
+        n++;
+    return n;
+}
+
+/* A page within one day touches that day's partition (and the one for what fell into none), and no other's.
+ */
+static void test_other_days_are_not_looked_into(void **state) {
+    struct fixture *f = *state;
+    keep_house(f, 0);
+    uint32_t tenant = make_tenant(f);
+    struct delivery_query q = {
+        .tenant_no = tenant, .state = -1, .since = f->now - HOUR_MS / 2, .until = f->now + HOUR_MS};
+    free(list_deliveries(f, q));
+    struct buf day = plan_of(f, "SELECT * FROM ((SELECT", (int64_t)id_key_at(q.since),
+                             (int64_t)id_key_at(q.until)),
+               all = plan_of(f, "SELECT * FROM ((SELECT", 0, (int64_t)ID_KEY_MAX);
+    assert_int_equal(count_in(&day, " on deliveries_closed_"), 1);
+    assert_int_equal(count_in(&day, "Subplans Removed"), 1);
+    assert_true(count_in(&all, " on deliveries_closed_") > 8);
+    assert_int_equal(count_in(&all, "Seq Scan") + count_in(&all, "  Sort  "), 0);
+    buf_free(&day);
+    buf_free(&all);
+}
+
 static void sweep(struct fixture *f, struct retention_sweep *s) {
     bool more = true;
     for (int steps = 0; more; steps++) {
@@ -224,6 +276,7 @@ int main(void) {
         DAYS_TEST(test_a_day_that_comes_too_late_stays_with_the_others),
         DAYS_TEST(test_a_day_with_nothing_open_is_dropped),
         DAYS_TEST(test_an_open_job_keeps_its_day),
+        DAYS_TEST(test_other_days_are_not_looked_into),
         DAYS_TEST(test_a_sweep_leaves_whole_days_to_be_dropped),
         DAYS_TEST(test_counts_are_summed_up),
         DAYS_TEST(test_an_ended_replay_is_written_down),

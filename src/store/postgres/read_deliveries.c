@@ -5,8 +5,8 @@
 
 #define DELIVERY_COLUMNS(d)                                                                                  \
     d ".event, " d ".subscription, " d ".tenant, " d ".state, " d ".attempts, " d ".created_at, " d          \
-      ".order_at, " d ".claimed_at, " d ".last_status, " d ".last_error, " d ".replay_source, " d            \
-      ".replay_by, " d ".window_at, "
+      ".order_at, " d ".last_status, " d ".last_error, " d ".replay_source, " d ".replay_by, " d             \
+      ".window_at, "
 #define OF_KEY(d) " WHERE " d ".tenant=$1 AND " d ".event=w.event AND " d ".subscription=w.subscription"
 
 /* Put aside by a claim, or no claim has looked yet. */
@@ -21,10 +21,10 @@ static const char by_key[] =
     "d.last_error, d.replay_source, d.replay_by, d.window_at, rc.status, rc.note, rc.at, d.blocked"
     " FROM unnest($2, $3) WITH ORDINALITY w(event, subscription, place)"
     " CROSS JOIN LATERAL (SELECT " DELIVERY_COLUMNS(
-        "o") "o.due_at, NULL::bigint AS closed_at, NULL::smallint AS reason, " BLOCKED
+        "o") "o.due_at, o.claimed_at, NULL::bigint AS closed_at, NULL::smallint AS reason, " BLOCKED
              " AS blocked FROM deliveries_open o" OF_KEY("o") //
     " UNION ALL SELECT " DELIVERY_COLUMNS(
-        "c") "NULL, c.closed_at, c.reason, false FROM deliveries_closed c" OF_KEY("c") //
+        "c") "NULL, NULL, c.closed_at, c.reason, false FROM deliveries_closed c" OF_KEY("c") //
     ") d JOIN events e ON e.tenant=$1 AND e.key=w.event"
     " JOIN subscriptions s ON s.tenant=$1 AND s.no=w.subscription"
     " LEFT JOIN receipts rc ON rc.tenant=$1 AND rc.event=w.event AND rc.subscription=w.subscription"

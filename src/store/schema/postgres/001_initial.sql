@@ -251,7 +251,6 @@ CREATE TABLE deliveries_closed (
     uncounted     integer  NOT NULL,
     order_at      bigint   NOT NULL,
     window_at     bigint   NOT NULL,
-    claimed_at    bigint,
     closed_at     bigint   NOT NULL,
     last_status   integer,
     last_error    smallint,
