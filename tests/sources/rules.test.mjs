@@ -110,7 +110,8 @@ for (const [name, drain] of Object.entries(drains)) {
         REFUSED.forEach(([call, begin], i) => assert.ok(reasons[i].startsWith(begin), `${call}: ${reasons[i]}`));
         if (!relay) {
           assert.equal(await metric(api, 'posthorn_source_rows_total{source="shop",outcome="rejected"}'), REFUSED.length);
-          assert.equal(await metric(api, 'posthorn_source_rows_total{source="shop",outcome="accepted"}'), REFUSED.length);
+          const accepted = () => metric(api, 'posthorn_source_rows_total{source="shop",outcome="accepted"}');
+          await waitFor(async () => (await accepted()) === REFUSED.length + 2, { what: 'the mended rows to be counted, too' });
         }
       });
     });
@@ -127,7 +128,7 @@ for (const [name, drain] of Object.entries(drains)) {
         const [event] = JSON.parse(text).data;
         assert.ok(text.includes(`"data":${data}`), text);
         assert.deepEqual([event.type, event.ordering_key, event.schema_version], ['order.paid', 'k "1"', '7']);
-        assert.ok(Math.abs(Date.parse(event.deliver_at) - Date.now() - 86_400_000) < 60_000, event.deliver_at);
+        assert.ok(Math.abs(Date.parse(event.deliver_at) - Date.now() - 86_400_000) < 600_000, event.deliver_at);
       });
     });
 
