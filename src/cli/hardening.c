@@ -110,9 +110,9 @@ static int add_folder_of(struct folders *f, const char *file) {
     return 0;
 }
 
-/* What the databases of sources are reached by. */
+/* What the databases of sources, and a shared store, are reached by. */
 struct source_files {
-    struct sql_files of[SOURCES_MAX];
+    struct sql_files of[SOURCES_MAX + 1];
     size_t n;
 };
 
@@ -124,7 +124,11 @@ static void source_files_free(struct source_files *f) {
 static int add_source_files(struct source_files *f, const struct config *c) {
     int r = 0;
     for (size_t i = 0; r == 0 && i < c->from.n; i++) {
-        r = sql_files(&c->from.at[i], &f->of[f->n]);
+        r = sql_files(c->from.at[i].url, &f->of[f->n]);
+        f->n += r == 0;
+    }
+    if (r == 0 && config_is_shared(c)) {
+        r = sql_files(c->store, &f->of[f->n]);
         f->n += r == 0;
     }
     return r;

@@ -112,13 +112,13 @@ static int sqlite_files(const char *url, struct sql_files *ret) {
     return ret->writable ? 0 : -ENOMEM;
 }
 
-int sql_files(const struct source_settings *s, struct sql_files *ret) {
-    const struct sql_driver *driver = sql_driver_of(s->url);
+int sql_files(const char *url, struct sql_files *ret) {
+    const struct sql_driver *driver = sql_driver_of(url);
     struct sql_files f = {0};
     CHECK(driver);
-    int r = driver == &sql_postgres ? postgres_files(s->url, &f)
-            : driver == &sql_mysql  ? mysql_files(s->url, &f)
-                                    : sqlite_files(s->url, &f);
+    int r = driver == &sql_postgres ? postgres_files(url, &f)
+            : driver == &sql_mysql  ? mysql_files(url, &f)
+                                    : sqlite_files(url, &f);
     if (r < 0)
         sql_files_free(&f);
     else

@@ -63,11 +63,11 @@ void sql_close(struct sql *c); /* NULL-safe */
 
 enum { SQL_FILES_MAX = 8 };
 
-/* What a source reads and writes while it runs: owned texts. */
+/* What a database behind this URL is reached by while the process runs: owned texts. */
 struct sql_files {
     char *readable[SQL_FILES_MAX]; /* files, and folders with all below them */
     size_t readable_n;
     char *writable; /* the folder of an SQLite file */
 };
-int sql_files(const struct source_settings *s, struct sql_files *ret) MUST_USE;
+int sql_files(const char *url, struct sql_files *ret) MUST_USE;
 void sql_files_free(struct sql_files *f);
