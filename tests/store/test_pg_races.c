@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/random.h"
+#include "store/postgres/order.h"
 #include "store/postgres/postgres.h"
 #include "store/replay.h"
 
@@ -399,7 +400,92 @@ static void test_nodes_that_do_all_at_once(void **state) {
     assert_sound(&w);
 }
 
+/* ---- a lane that another node holds ---- */
+
+static struct store *another(struct fixture *f) {
+    struct store *s = NULL;
+    const char *message = "";
+    assert_int_equal(store_open(f->url, &s, &message), 0);
+    fixture_unlock(s);
+    return s;
+}
+
+/* Two of a key; the first is delivered while another node holds the lane. Returns the second. */
+static struct id close_while_held(struct fixture *f, struct store *holder, uint32_t tenant, uint32_t lane) {
+    publish_ordered(f, tenant, lane, 7);
+    struct id second = publish_ordered(f, tenant, lane, 7);
+    struct task t = claim_one(f, tenant, lane);
+    assert_int_equal(claim(f, lane_of(tenant, lane, 9)).n, 0);
+    struct pg_lane_key key = {lane, 7};
+    bool held = false;
+    assert_int_equal(store_begin(holder), 0);
+    assert_int_equal(pg_hold_lanes(pg_of(holder), &key, 1, &held), 0);
+    assert_true(held);
+    assert_true(settle(f, outcome_of(f, &t, DELIVERY_DELIVERED, 200)).released_due_at == 0);
+    struct claim c = claim(f, lane_of(tenant, lane, 9));
+    assert_true(c.n == 0 && c.lane.next_due_at == INT64_MAX);
+    return second;
+}
+
+static void test_what_could_not_be_released_is_later(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), lane = make_subscription(f, tenant);
+    struct store *holder = another(f);
+    struct id second = close_while_held(f, holder, tenant, lane);
+    store_rollback(holder);
+    /* A transaction that comes to nothing has not released it. */
+    begin(f);
+    (void)claim_one(f, tenant, lane);
+    rollback(f);
+    assert_true(claim_one(f, tenant, lane).event_key == second.key);
+    store_close(holder);
+}
+
+static void test_what_a_lost_node_could_not_release_is_found(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), lane = make_subscription(f, tenant);
+    struct store *holder = another(f);
+    struct id second = close_while_held(f, holder, tenant, lane);
+    store_rollback(holder);
+    store_close(holder);
+    fixture_reopen(f);
+    assert_int_equal(claim(f, lane_of(tenant, lane, 9)).n, 0);
+    struct lane_due due;
+    size_t n = 0;
+    begin(f);
+    assert_int_equal(store_list_lanes_due(f->store, lane - 1, &due, 1, &n), 0);
+    commit(f);
+    assert_true(n == 1 && due.subscription_no == lane);
+    assert_true(claim_one(f, tenant, lane).event_key == second.key);
+    assert_int_equal(ask(&(struct world){.f = f}, "SELECT count(*)+0*$1::int FROM keys_to_release"), 0);
+}
+
+/* A put-aside that meets what another node is closing leaves it due. */
+static void test_nothing_is_put_aside_in_a_lane_that_is_held(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), lane = make_subscription(f, tenant);
+    struct store *holder = another(f);
+    publish_ordered(f, tenant, lane, 7);
+    (void)claim_one(f, tenant, lane);
+    publish_ordered(f, tenant, lane, 7);
+    struct pg_lane_key key = {lane, 7};
+    bool held = false;
+    assert_int_equal(store_begin(holder), 0);
+    assert_int_equal(pg_hold_lanes(pg_of(holder), &key, 1, &held), 0);
+    struct claim c = claim(f, lane_of(tenant, lane, 9));
+    assert_true(c.n == 0 && c.lane.next_due_at > f->now && c.lane.next_due_at < f->now + 1000);
+    store_rollback(holder);
+    c = claim(f, lane_of(tenant, lane, 9));
+    assert_true(c.n == 0 && c.lane.next_due_at == INT64_MAX);
+    store_close(holder);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {STORE_TEST(test_nodes_that_do_all_at_once)};
+    const struct CMUnitTest tests[] = {
+        STORE_TEST(test_nodes_that_do_all_at_once),
+        STORE_TEST(test_what_could_not_be_released_is_later),
+        STORE_TEST(test_what_a_lost_node_could_not_release_is_found),
+        STORE_TEST(test_nothing_is_put_aside_in_a_lane_that_is_held),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,6 +46,8 @@ static const struct {
                               " SELECT tenant, replay, subscription, sum(freed), sum(done), sum(failed)"
                               " FROM unnest($1,$2,$3,$4,$5,$6)"
                               " AS r(tenant, replay, subscription, freed, done, failed) GROUP BY 1, 2, 3"},
+    [PG_OWED] = {"il", "INSERT INTO keys_to_release (subscription, lane_key)"
+                       " SELECT DISTINCT * FROM unnest($1,$2)"},
 };
 
 struct pg_buffers {

@@ -13,6 +13,7 @@ enum pg_gathered {
     PG_TRANSITIONS,
     PG_DEAD,    /* what came into the DLQ, or left it */
     PG_REPLAYS, /* what became of deliveries that bulk replays have started */
+    PG_OWED,    /* lane keys whose next is to be released */
     PG_GATHERED,
 };
 

@@ -120,6 +120,10 @@ int postgres_close_deleted(struct store *s, uint32_t subscription_no, int64_t no
 int postgres_list_lanes_due(struct store *s, uint32_t after_no, struct lane_due *ret, size_t max,
                             size_t *ret_n) {
     int r = pg_flush(pg_of(s));
+    if (r == 0)
+        r = pg_find_owed(pg_of(s));
+    if (r == 0)
+        r = pg_release_owed(pg_of(s), INT64_MAX);
     if (r < 0)
         return r;
     struct pg_params *p = pg_params(&pg_of(s)->writer);

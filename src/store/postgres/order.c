@@ -2,13 +2,13 @@
 
 #include <errno.h>
 
-#include "base/log.h"
 #include "core/partition.h"
 #include "store/postgres/gather.h"
 
 enum {
     LANES_LOCK = 0x706c, /* class of the advisory locks on partitions */
-    OWED_MAX = 65536,
+    OWED_MAX = 65536,    /* more are found again (pg_find_owed) */
+    OWED_A_LOOK = 4096,
     CLOSE_MAX = 1024, /* deliveries a statement */
 };
 
@@ -82,23 +82,58 @@ int pg_hold_lanes(struct pg_store *s, const struct pg_lane_key *keys, size_t n, 
 
 /* ---- releasing ---- */
 
-static void owe(struct pg_store *s, struct pg_lane_key key) {
-    struct pg_order *o = s->order;
+/* false: there is no room, or it is there already. */
+static bool remember(struct pg_order *o, struct pg_lane_key key) {
     for (size_t i = o->paid_n; i < o->owed_n; i++)
         if (o->owed[i].subscription_no == key.subscription_no && o->owed[i].lane_key == key.lane_key)
-            return;
+            return false;
     if (o->owed_n == o->owed_cap) {
         size_t cap = o->owed_cap ? o->owed_cap * 2 : 64;
         struct pg_lane_key *owed = cap <= OWED_MAX ? realloc(o->owed, cap * sizeof *owed) : NULL;
-        if (!owed) {
-            log_error("a delivery that waits for an earlier one of its key may wait until the next start",
-                      log_int("subscription", key.subscription_no));
-            return;
-        }
+        if (!owed)
+            return false;
         o->owed = owed;
         o->owed_cap = cap;
     }
     o->owed[o->owed_n++] = key;
+    return true;
+}
+
+/* It is written down too: this process may be gone before it comes to it. */
+static int owe(struct pg_store *s, struct pg_lane_key key) {
+    (void)remember(s->order, key);
+    struct pg_column *c = pg_gather(s, PG_OWED);
+    pg_add_int(&c[0], (int32_t)key.subscription_no);
+    pg_add_bigint(&c[1], (int64_t)key.lane_key);
+    return pg_gathered(s, PG_OWED);
+}
+
+int pg_find_owed(struct pg_store *s) {
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
+    pg_int(pg_params(&s->writer), OWED_A_LOOK);
+    int r = pg_query(&s->writer, "SELECT subscription, lane_key FROM keys_to_release LIMIT $1", &rows);
+    while (r == 0 && pg_next(&rows))
+        (void)remember(s->order, (struct pg_lane_key){(uint32_t)pg_column_int(&rows, 0),
+                                                      (uint64_t)pg_column_int(&rows, 1)});
+    return r;
+}
+
+static int strike_out(struct pg_store *s, const struct pg_lane_key *keys, size_t n) {
+    struct pg_column subscriptions = PG_COLUMN(PG_INT), lane_keys = PG_COLUMN(PG_BIGINT);
+    for (size_t i = 0; i < n; i++) {
+        pg_add_int(&subscriptions, (int32_t)keys[i].subscription_no);
+        pg_add_bigint(&lane_keys, (int64_t)keys[i].lane_key);
+    }
+    struct pg_params *p = pg_params(&s->writer);
+    pg_array(p, &subscriptions);
+    pg_array(p, &lane_keys);
+    pg_column_free(&subscriptions);
+    pg_column_free(&lane_keys);
+    return pg_send(&s->writer,
+                   "WITH done AS MATERIALIZED (SELECT o.ctid AS tid FROM unnest($1,$2)"
+                   " AS k(subscription, lane_key) JOIN keys_to_release o USING (subscription, lane_key)"
+                   " FOR UPDATE OF o SKIP LOCKED)"
+                   " DELETE FROM keys_to_release o USING done d WHERE o.ctid=d.tid");
 }
 
 /* An id's time that the clock has fallen back behind is not waited for, a deliver_at is. */
@@ -164,7 +199,7 @@ int pg_release(struct pg_store *s, const struct pg_lane_key *keys, size_t n, int
     int r = release(s, keys, n, now, due_at, held);
     for (size_t i = 0; r == 0 && i < n; i++)
         if (!held[i])
-            owe(s, keys[i]);
+            r = owe(s, keys[i]);
     free(held);
     return r;
 }
@@ -177,7 +212,9 @@ int pg_release_owed(struct pg_store *s, int64_t now) {
     bool *held = calloc(n, sizeof *held);
     if (!held)
         return -ENOMEM;
-    int r = release(s, o->owed + from, n, now, NULL, held);
+    int r = pg_flush(s);
+    if (r == 0)
+        r = release(s, o->owed + from, n, now, NULL, held);
     for (size_t i = 0; r == 0 && i < n; i++) {
         if (!held[i])
             continue;
@@ -186,7 +223,7 @@ int pg_release_owed(struct pg_store *s, int64_t now) {
         o->owed[o->paid_n++] = done;
     }
     free(held);
-    return r;
+    return r == 0 && o->paid_n > from ? strike_out(s, o->owed + from, o->paid_n - from) : r;
 }
 
 /* ---- closing without an attempt ---- */

@@ -27,6 +27,8 @@ int pg_hold_lanes(struct pg_store *s, const struct pg_lane_key *keys, size_t n, 
  * the next claim. */
 int pg_release(struct pg_store *s, const struct pg_lane_key *keys, size_t n, int64_t now,
                int64_t *due_at) MUST_USE;
+/* Takes up what nodes that are gone have left to do, or have not come to yet. */
+int pg_find_owed(struct pg_store *s) MUST_USE;
 /* What is left to do from before. */
 int pg_release_owed(struct pg_store *s, int64_t now) MUST_USE;
 

@@ -241,6 +241,13 @@ CREATE INDEX deliveries_open_failed ON deliveries_open (tenant, state, event, su
 CREATE INDEX deliveries_open_refused ON deliveries_open (tenant, last_status, event, subscription) WHERE last_status >= 300;
 CREATE INDEX deliveries_open_unanswered ON deliveries_open (tenant, last_error, event, subscription) WHERE last_error IS NOT NULL;
 
+-- Lane keys whose next delivery has still to be made due, since another node held the lane when the one before it closed. Nearly
+-- always empty.
+CREATE TABLE keys_to_release (
+    subscription integer NOT NULL,
+    lane_key     bigint  NOT NULL
+);
+
 CREATE TABLE deliveries_closed (
     tenant        integer  NOT NULL,
     event         bigint   NOT NULL,
