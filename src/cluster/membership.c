@@ -203,11 +203,10 @@ static void add_unplaced(const struct node *n, int tier, const struct partition_
 }
 
 static void act(struct node *n) {
-    static struct transfer takes, gives, unplaced;
+    struct transfer takes = {0}, gives = {0}, unplaced = {0};
     struct plan_node nodes[CLUSTER_NODES_MAX];
     struct partition_plan plan;
     size_t count = plan_nodes(n, nodes);
-    takes = gives = unplaced = (struct transfer){0};
     for (int tier = 0; tier < TIERS; tier++) {
         plan_partitions(nodes, count, (enum tenant_tier)tier, n->view.owners[tier], n->me.no, &plan);
         memcpy(takes.nos[tier], plan.take, sizeof plan.take);
@@ -257,8 +256,7 @@ static int no_tiers(struct node *n, struct store *s, void *arg) {
 }
 
 void membership_leave(struct node *n) {
-    static struct transfer all;
-    all = (struct transfer){0};
+    struct transfer all = {0};
     for (int tier = 0; tier < TIERS; tier++)
         for (unsigned p = 0; p < PARTITIONS; p++)
             if (atomic_load(&n->ownership.state[tier][p]) != PARTITION_AWAY)

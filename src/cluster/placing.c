@@ -43,9 +43,21 @@ static int note_attempt(void *arg, const struct feed_attempt *a) {
     return keep_attempt(&p->attempts, &p->attempts_n, &p->attempts_cap, a);
 }
 
+/* What is remembered of lanes that were here before is out of date. */
+static void forget_attempts(struct node *n, const struct placing *p) {
+    size_t kept = 0;
+    for (size_t i = 0; i < n->inherited_n; i++) {
+        const struct subscription *s = fanout_subscription(n->parts.fanout, n->inherited[i].subscription_no);
+        if (s && !is_placed(p, s))
+            n->inherited[kept++] = n->inherited[i];
+    }
+    n->inherited_n = kept;
+}
+
 /* On the writer's thread: which of the attempts are those of lanes that come. */
 static void inherit(struct node *n, void *arg) {
     struct placing *p = arg;
+    forget_attempts(n, p);
     for (size_t i = 0; p->result == 0 && i < p->attempts_n; i++) {
         const struct feed_attempt *a = &p->attempts[i];
         const struct subscription *s = fanout_subscription(n->parts.fanout, a->subscription_no);

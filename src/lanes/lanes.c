@@ -165,7 +165,7 @@ int lanes_put(struct lanes *ls, struct subscription *s, const struct lane_start 
         return r;
     }
     struct subscription *before = l->subscription;
-    if (l->removed && start) /* it comes back before its last attempt has ended */
+    if (start) /* also of one that comes back before its last attempt has ended */
         l->inherited = start->inherited;
     if (added && ls->metrics && l->breaker.state != BREAKER_CLOSED)
         metrics_gauge_add(ls->metrics, METRIC_BREAKER_OPEN, 1);
