@@ -13,6 +13,7 @@ enum {
     SHARE_MS = 1000,      /* between looks at who else works on this outbox */
     AWAKE_LOOK_MS = 5,    /* between looks while rows come now and then: nobody has to wake it */
     AWAKE_LOOKS = 10,     /* that find nothing, before it sleeps */
+    EVICT_MS = 10000,     /* between looks for relays that hang */
     PASSED_OVER_MAX = 64, /* tenants whose quota is used up, at one time */
     LOCK_BASE_SIZE = 64,
 };
@@ -34,7 +35,7 @@ struct outbox {
     char lock_base[LOCK_BASE_SIZE];
     int member; /* -1: none, it stands by */
     uint32_t ranges;
-    int64_t share_at;
+    int64_t share_at, evict_at;
     unsigned empty_looks; /* one after the other */
     bool asleep;          /* holds the locks that make producers notify */
     struct passed_over passed_over[PASSED_OVER_MAX];
@@ -178,6 +179,13 @@ static int move_ranges(struct outbox *o) {
     return r == 0 && missing ? try_locks(o, missing, 0, &o->ranges) : r;
 }
 
+static int evict(struct outbox *o, int64_t now) {
+    if (now < o->evict_at)
+        return 0;
+    o->evict_at = now + EVICT_MS;
+    return outbox_evict(o->dialect, o->lock_base, &o->text) ? run(o, NULL, NULL) : 0;
+}
+
 static int keep_share(struct outbox *o) {
     int64_t now = mono_ms();
     if (now < o->share_at)
@@ -188,7 +196,9 @@ static int keep_share(struct outbox *o) {
         o->ranges = got > 0 ? OUTBOX_ALL_RANGES : 0;
         return got < 0 ? complain(o, got) : 0;
     }
-    int r = o->member < 0 ? become_member(o) : 0;
+    int r = evict(o, now);
+    if (r == 0 && o->member < 0)
+        r = become_member(o);
     return r == 0 && o->member >= 0 ? move_ranges(o) : r;
 }
 

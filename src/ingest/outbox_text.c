@@ -14,6 +14,7 @@ struct outbox_dialect {
     const char *lock, *unlock; /* of {base} and a number */
     const char *members;       /* NULL: made of `member` */
     const char *member;        /* a term: 1 when it is held */
+    const char *evict;         /* NULL: the server does it */
 };
 
 /* ---- PostgreSQL ---- */
@@ -120,6 +121,13 @@ const struct outbox_dialect outbox_postgres = {
                "and database = (select oid from pg_database where datname = current_database()) "
                "and objid::bigint >= ({base} & 4294967295) + {ranges} "
                "and objid::bigint < ({base} & 4294967295) + {ranges} + {members}",
+    .evict = "select pg_terminate_backend(a.pid) from pg_stat_activity a where a.usename = current_user "
+             "and a.datname = current_database() and a.pid <> pg_backend_pid() "
+             "and a.state_change < clock_timestamp() - interval '{evict_seconds} seconds' and exists "
+             "(select from pg_locks l where l.pid = a.pid and l.locktype = 'advisory' and l.granted and "
+             "l.objsubid = 1 "
+             "and l.classid::bigint = {base} >> 32 and l.objid::bigint >= ({base} & 4294967295) "
+             "and l.objid::bigint < ({base} & 4294967295) + {ranges} + {members})",
 };
 
 /* ---- MariaDB and MySQL ---- */
@@ -377,6 +385,8 @@ static bool fill_value(const struct filling *f, struct slice blank, struct buf *
         buf_addf(out, "%d", OUTBOX_RANGES - 1);
     else if (slice_eq(blank, SLICE_LIT("ranges")))
         buf_addf(out, "%d", OUTBOX_RANGES);
+    else if (slice_eq(blank, SLICE_LIT("evict_seconds")))
+        buf_addf(out, "%d", OUTBOX_EVICT_SECONDS);
     else if (slice_eq(blank, SLICE_LIT("sleep")))
         buf_addf(out, "%d", OUTBOX_SLEEP_LOCKS);
     else if (slice_eq(blank, SLICE_LIT("members")))
@@ -484,6 +494,15 @@ void outbox_try_locks(const struct outbox_dialect *d, const char *base, uint32_t
 void outbox_unlock(const struct outbox_dialect *d, const char *base, uint32_t locks, unsigned first,
                    struct buf *out) {
     add_each(d, d->unlock, base, locks, first, out);
+}
+
+bool outbox_evict(const struct outbox_dialect *d, const char *base, struct buf *out) {
+    const struct outbox_blanks none = {.table = ""};
+    const struct filling f = {.d = d, .b = &none, .base = base};
+    buf_reset(out);
+    if (d->evict)
+        fill(&f, d->evict, out);
+    return d->evict != NULL;
 }
 
 void outbox_members(const struct outbox_dialect *d, const char *base, struct buf *out) {

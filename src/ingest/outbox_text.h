@@ -78,5 +78,10 @@ void outbox_try_locks(const struct outbox_dialect *d, const char *base, uint32_t
                       struct buf *out);
 void outbox_unlock(const struct outbox_dialect *d, const char *base, uint32_t locks, unsigned first,
                    struct buf *out);
+/* Ends the sessions of relays that hang: nothing came from them for OUTBOX_EVICT_SECONDS, longer than the
+ * server's own limits allow. PostgreSQL does not see to those limits while it waits for a client that takes
+ * no notices. False: the dialect needs none. */
+enum { OUTBOX_EVICT_SECONDS = 75 };
+bool outbox_evict(const struct outbox_dialect *d, const char *base, struct buf *out);
 /* One number: a bit for each member's lock that somebody holds. */
 void outbox_members(const struct outbox_dialect *d, const char *base, struct buf *out);

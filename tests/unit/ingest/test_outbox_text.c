@@ -127,6 +127,10 @@ static void locks(void **state) {
                "select (is_used_lock('b.16') is not null) * 1 + (is_used_lock('b.17') is not null) * 2");
     outbox_members(&outbox_postgres, "1000", &out);
     assert_filled_in(&out);
+    assert_true(outbox_evict(&outbox_postgres, "1000", &out));
+    assert_filled_in(&out);
+    assert_has(&out, "interval '75 seconds'");
+    assert_false(outbox_evict(&outbox_mysql, "b", &out));
 }
 
 int main(void) {
