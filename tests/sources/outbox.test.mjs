@@ -92,7 +92,7 @@ for (const [name, Shop] of [['PostgreSQL', PostgresShop], ['MariaDB', MariaDbSho
       try {
         await waitFor(async () => (await sharers(shop)) === RELAYS, { what: 'each relay to hold ranges' });
         producer.start();
-        await waitFor(() => producer.done >= 600, { limit: 60_000, what: '600 transactions' });
+        await waitFor(() => producer.done >= 600, { limit: 240_000, what: '600 transactions' });
         await producer.stop();
         const committed = await world.drain();
         world.ledger.compare(committed);

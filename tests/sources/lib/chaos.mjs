@@ -11,11 +11,11 @@ import { randomFrom } from '../../crash/random.mjs';
 import { Ledger } from './ledger.mjs';
 import { BAD, Producer } from './producer.mjs';
 
-const DRAIN_LIMIT_MS = 120_000;
-const ROUND_LIMIT_MS = 60_000;
+const DRAIN_LIMIT_MS = 240_000;
+const ROUND_LIMIT_MS = 120_000;
 const TRANSACTIONS_A_ROUND = 25; // at most, before the kill
 export const TENANT = 'acme';
-const POLICY = { timeout_ms: 5000, max_in_flight: 100, max_attempts: 100, retry: { schedule_seconds: [0, 0, ...Array(60).fill(1)], jitter: 0 } };
+const POLICY = { timeout_ms: 10_000, max_in_flight: 100, max_attempts: 100, retry: { schedule_seconds: [0, 0, ...Array(60).fill(1)], jitter: 0 } };
 
 /** A server with the tenant and one ordered subscription of it; the ledger takes what it delivers. */
 export class World {
