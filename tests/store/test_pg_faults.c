@@ -219,6 +219,22 @@ static void test_every_commit_renews_the_lease(void **state) {
     assert_int_equal(ask(t, "SELECT count(*) FROM nodes WHERE lease_until>" PG_NOW " + 5000"), 1);
 }
 
+static void test_what_a_frozen_node_has_locked_is_free_before_its_lease_ends(void **state) {
+    struct faults *t = *state;
+    static const char held[] = "SELECT count(*) FROM pg_stat_activity WHERE state='idle in transaction'";
+    begin(t->f);
+    assert_int_equal(pg_set_lease(pg_of(t->f->store), 1000), 0);
+    commit(t->f);
+    write_tenant(t, "one");
+    assert_int_equal(pg_wait(writer_of(t)), 0);
+    int64_t until = clock_mono_us() + 4000000; /* the usual is five seconds */
+    while (ask(t, held) > 0)
+        assert_true(clock_mono_us() < until);
+    assert_int_equal(store_commit(t->f->store), -EIO);
+    rollback(t->f);
+    commit_another(t);
+}
+
 static void test_a_node_that_stops_leaves_nothing_behind(void **state) {
     struct faults *t = *state;
     (void)ask(t, "UPDATE partitions SET node=(SELECT no FROM nodes) WHERE no<9 RETURNING 1");
@@ -258,6 +274,7 @@ int main(void) {
         FAULT_TEST(test_a_lock_that_is_not_given_up_fails_the_transaction),
         FAULT_TEST(test_a_node_that_was_declared_dead_writes_nothing_and_ends),
         FAULT_TEST(test_every_commit_renews_the_lease),
+        FAULT_TEST(test_what_a_frozen_node_has_locked_is_free_before_its_lease_ends),
         FAULT_TEST(test_a_node_that_stops_leaves_nothing_behind),
         FAULT_TEST(test_changes_are_told_to_others),
     };

@@ -19,10 +19,9 @@ int postgres_join(struct store *store, const struct node_entry *e, uint32_t *ret
                          "UPDATE nodes SET name=$2, roles=$3, tiers=$4 WHERE no=$1 RETURNING slot", &rows);
     if (r <= 0)
         return r < 0 ? r : -EIO;
-    s->lease_ms = e->lease_ms;
     *ret_no = s->node.no;
     *ret_slot = (uint32_t)pg_column_int(&rows, 0);
-    return 0;
+    return pg_set_lease(s, e->lease_ms);
 }
 
 int postgres_heartbeat(struct store *store, uint64_t applied) {

@@ -249,9 +249,8 @@ static int put_next(struct pg *c, const char *sql) {
     if (r == 0 && !buf_ok(&c->params.data))
         r = c->error = -ENOMEM;
     if (r == 0 && c->pending_n >= PG_PENDING_MAX - 8) {
-        if (!PQsendFlushRequest(c->conn))
-            r = cannot_send(c);
-        else
+        r = put_sync(c);
+        if (r == 0)
             r = take_until(c, 0);
     }
     if (r == 0 && c->in_transaction)
@@ -279,11 +278,8 @@ int pg_query(struct pg *c, const char *sql, struct pg_rows *ret) {
     int r = put_next(c, sql);
     if (r < 0)
         return r;
-    if (c->in_transaction) {
-        if (!PQsendFlushRequest(c->conn))
-            return cannot_send(c);
-        return take_all(c, 0, ret);
-    }
+    /* Whoever waits ends the pipeline: only then does the server's clock run for a client that says nothing
+     * more (idle_in_transaction_session_timeout). */
     r = put_sync(c);
     return r < 0 ? r : take_all(c, 1, ret);
 }
@@ -296,9 +292,8 @@ int pg_query_row(struct pg *c, const char *sql, struct pg_rows *ret) {
 int pg_wait(struct pg *c) {
     if (c->error || !c->pending_n)
         return c->error;
-    if (!PQsendFlushRequest(c->conn))
-        return cannot_send(c);
-    return take_until(c, 0);
+    int r = put_sync(c);
+    return r < 0 ? r : take_until(c, 0);
 }
 
 /* ---- transactions ---- */

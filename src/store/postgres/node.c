@@ -1,5 +1,6 @@
 /* This process among those that share the store: its row is fence, heartbeat and the key of its commits. */
 #include <errno.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -19,6 +20,16 @@ static _Noreturn void end_fenced(const struct pg_store *s) {
         "this transaction was written. Look for a frozen machine or a slow database",
         log_int("node", s->node.no));
     _exit(EXIT_FENCED);
+}
+
+int pg_set_lease(struct pg_store *s, int64_t lease_ms) {
+    struct pg *c = &s->writer;
+    s->lease_ms = lease_ms;
+    c->limits.idle_in_transaction_ms = (int)(lease_ms / 2);
+    char text[16];
+    snprintf(text, sizeof text, "%d", c->limits.idle_in_transaction_ms);
+    pg_text(pg_params(c), slice_of(text));
+    return pg_send(c, "SELECT set_config('idle_in_transaction_session_timeout', $1, false)");
 }
 
 int pg_node_register(struct pg_store *s, const char *name, int64_t now) {

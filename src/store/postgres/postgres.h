@@ -83,6 +83,9 @@ enum { PG_LEASE_MS = 10000 };
 
 /* Enters this process among the nodes, once, within a transaction. */
 int pg_node_register(struct pg_store *s, const char *name, int64_t now) MUST_USE;
+/* For how long it lives without a word. What it has locked when it is frozen within a transaction is free
+ * after half of that. Within a transaction. */
+int pg_set_lease(struct pg_store *s, int64_t lease_ms) MUST_USE;
 /* Leaves them: what it held is free. */
 void pg_node_leave(struct pg_store *s);
 /* Commits; the node's own row goes with it. When another node has declared this one dead the process ends:
