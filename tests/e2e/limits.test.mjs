@@ -160,6 +160,21 @@ describe('many connections', () => {
       return answered().length === 40;
     }, { what: 'all to be served in turn' });
   });
+
+  // libmicrohttpd takes so many events at a time, and would wait for the next before it looks at them.
+  lifecycleTest('128 that ask in the same moment are all answered', async ({ start }) => {
+    const server = await start({ flags: [...LOOPBACK_FLAGS, '--api-threads', '1'] });
+    const clients = await Promise.all(Array.from({ length: 128 }, () => connect(server)));
+    const ask = (client) => new Promise((sent) => client.socket.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n', sent));
+    const answered = (times) => waitFor(() => clients.every((client) => client.answers() === times), { what: `answer ${times} to all` });
+    await Promise.all(clients.map(ask));
+    await answered(1);
+    server.child.kill('SIGSTOP');
+    await Promise.all(clients.map(ask));
+    server.child.kill('SIGCONT');
+    await answered(2);
+    for (const client of clients) client.socket.destroy();
+  });
 });
 
 suite('large requests', ({ test }) => {
