@@ -375,8 +375,10 @@ static struct source_sink *new_sink(void *arg) {
     return ingest_sink_new(&o);
 }
 
-/* The databases that events come from; nothing comes before sources_start. */
+/* The databases that events come from; nothing comes before sources_start. Events come in by the role api. */
 static int prepare_sources(struct server *s) {
+    if (!(s->c->roles & ROLE_API))
+        return 0;
     struct sources_options o = {.metrics = s->metrics, .folder = s->c->data, .sink = new_sink, .arg = s};
     int r = s->c->from.n > 0 ? sources_new(&o, &s->sources) : 0;
     for (size_t i = 0; r == 0 && i < s->c->from.n; i++)
