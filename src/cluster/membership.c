@@ -8,6 +8,7 @@ enum {
     GIVE_WAIT_MS =
         2000, /* for attempts under way to end; those that go on count against the next owner's caps */
     GIVE_LOOK_MS = 10,
+    COME_BACK_PART = 3, /* of a lease: how long others have after an outage of the store */
     DEATH_LOOK_MS = 20, /* after a lease's end, until it is looked at */
 };
 
@@ -62,9 +63,21 @@ static int bury(struct node *n, struct store *s, void *arg) {
     return store_bury_node(s, row->no);
 }
 
+/* After an outage of the store all leases are over: whoever reaches it first lets the others come back, too.
+ */
+static bool may_bury(struct node *n) {
+    int64_t now_us = clock_mono_us(), lease_us = n->me.lease_ms * 1000;
+    if (now_us - n->looked_at_us > lease_us / 2)
+        n->well_since_us = now_us;
+    n->looked_at_us = now_us;
+    return now_us - n->well_since_us >= lease_us / COME_BACK_PART;
+}
+
 /* true: somebody is buried. */
 static bool bury_dead(struct node *n) {
     bool any = false;
+    if (!may_bury(n))
+        return false;
     for (size_t i = 0; i < n->view.n; i++) {
         struct node_row *row = &n->view.nodes[i];
         if (row->lease_left_ms >= 0 || row->no == n->me.no || node_write(n, bury, NULL, row) <= 0)

@@ -51,6 +51,7 @@ struct node {
     atomic_uint_fast64_t applied; /* feed_position.from that is in force */
 
     struct cluster_view view;
+    int64_t looked_at_us, well_since_us; /* the last look at the store; since when there was no long gap */
     int64_t look_at_us, changes_at_us, due_at_us, inherited_at_us, jobs_at_us, waits_at_us;
     struct feed_change changes[FEED_CHANGES_MAX];
     size_t changes_n;

@@ -228,6 +228,43 @@ describe('nodes come and go', () => {
   }, ONE_DIES);
 });
 
+describe('the database goes away', () => {
+  clusterTest('and comes back: what was acknowledged is delivered', 3, async ({ cluster, nodes, receive }) => {
+    const receiver = await receive();
+    const views = await tenantOn(cluster, nodes);
+    const subscriptions = await subscribe(cluster, views, receiver, 20);
+    const events = await publishOn(views, 10);
+    await cluster.postgres.kill();
+    const refused = await views[0].request('POST', '/events', { body: { type: 'invoice.paid', data: 1 } });
+    assert.equal(refused.status, 503);
+    assert.ok(refused.headers['retry-after']);
+    await cluster.postgres.start();
+    const accepted = async (view) => {
+      const answer = await view.request('POST', '/events', { body: { type: 'invoice.paid', data: 2 } });
+      return answer.status === 202 ? answer.json : null;
+    };
+    for (const view of views) events.push(await waitFor(() => accepted(view), { every: 100, what: 'a node to publish again' }));
+    await arrived(receiver, events, subscriptions);
+  }, { leaseMs: 10 * SECOND });
+
+  clusterTest('for longer than a lease, and all nodes live on', 3, async ({ cluster, nodes, receive }) => {
+    const receiver = await receive();
+    const views = await tenantOn(cluster, nodes);
+    const subscriptions = await subscribe(cluster, views, receiver, 20);
+    const events = await publishOn(views, 5);
+    await arrived(receiver, events, subscriptions);
+    await cluster.postgres.stop();
+    const left = async (node) => Number((await node.api.request('GET', '/metrics', { key: null })).text.match(/^posthorn_node_lease_seconds_left (\S+)/m)[1]);
+    for (const node of nodes) await waitFor(async () => (await left(node)) === 0, { every: 100, what: 'the lease to be over' });
+    await cluster.postgres.start();
+    for (const node of nodes) await waitFor(async () => (await left(node)) > 0, { every: 100, what: 'the lease to be renewed' });
+    events.push(...(await publishOn(views, 5)));
+    await arrived(receiver, events, subscriptions);
+    await cluster.settled(nodes);
+    assert.ok(nodes.every((node) => node.running));
+  });
+});
+
 describe('roles', () => {
   clusterTest('one node publishes, one expands, one sends', 3, async ({ cluster, nodes, receive }) => {
     const receiver = await receive();
