@@ -127,6 +127,15 @@ static int accept_event(struct ingest_request *q, struct ingest_event *e, struct
     return r;
 }
 
+static void expect_keys(struct writer_job *job, struct store *st) {
+    struct ingest_request *q = (struct ingest_request *)((char *)job - offsetof(struct ingest_request, job));
+    if (q->idempotency_key.p)
+        store_expect_idempotency(st, q->tenant_no, q->idempotency_key);
+    for (size_t i = 0; i < q->n; i++)
+        if (q->events[i].publish.idempotency_key.p)
+            store_expect_idempotency(st, q->tenant_no, q->events[i].publish.idempotency_key);
+}
+
 static int accept_request(struct writer_job *job, struct store *st) {
     struct ingest_request *q = (struct ingest_request *)((char *)job - offsetof(struct ingest_request, job));
     int r = q->idempotency_key.p ? fold_whole_request(q, st) : 0;
@@ -244,7 +253,7 @@ int ingest_submit(struct ingest *i, struct ingest_request *r, int64_t now) {
     r->ingest = i;
     r->submitted_at = now;
     r->duplicate = false;
-    r->job = (struct writer_job){.run = accept_request, .done = request_done};
+    r->job = (struct writer_job){.expect = expect_keys, .run = accept_request, .done = request_done};
     int err = prepare(i, r, now);
     if (err == 0)
         err = writer_submit(i->o.writer, &r->job);

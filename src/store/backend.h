@@ -50,7 +50,7 @@
     X(count_subscriptions) \
     X(insert_events) \
     X(insert_idempotency) \
-    X(find_idempotency) \
+    X(expect_idempotency) X(find_idempotency) \
     X(insert_deliveries) \
     X(extend_log) \
     X(insert_job) \

@@ -223,6 +223,10 @@ int store_insert_idempotency(struct store *s, const struct idempotency_record *r
     return s->backend->insert_idempotency(s, r);
 }
 
+void store_expect_idempotency(struct store *s, uint32_t tenant_no, struct slice key) {
+    s->backend->expect_idempotency(s, tenant_no, key);
+}
+
 int store_find_idempotency(struct store *s, uint32_t tenant_no, struct slice key, uint8_t ret_hash[32],
                            struct id *ret_ids, size_t ids_max, size_t *ret_n) {
     return s->backend->find_idempotency(s, tenant_no, key, ret_hash, ret_ids, ids_max, ret_n);

@@ -193,6 +193,9 @@ struct idempotency_record {
 };
 /* A key that is there already makes the transaction void, at its commit at the latest. */
 int store_insert_idempotency(struct store *s, const struct idempotency_record *r) MUST_USE;
+/* A hint: store_find_idempotency will be asked for this key, which lives until the transaction ends. What is
+ * known ahead may be looked up at once. */
+void store_expect_idempotency(struct store *s, uint32_t tenant_no, struct slice key);
 /* 0 with *ret_hash and up to ids_max ids, or -ENOENT. */
 int store_find_idempotency(struct store *s, uint32_t tenant_no, struct slice key, uint8_t ret_hash[32],
                            struct id *ret_ids, size_t ids_max, size_t *ret_n) MUST_USE;

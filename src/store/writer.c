@@ -102,6 +102,9 @@ static int run_batch(struct store *s, struct writer_job *batch) {
     int r = store_begin(s);
     if (r < 0)
         return r;
+    for (struct writer_job *job = batch; job; job = job->next)
+        if (job->expect)
+            job->expect(job, s);
     for (struct writer_job *job = batch; job && r == 0; job = job->next)
         r = run_job(s, job);
     if (r == 0)

@@ -13,6 +13,9 @@ struct writer;
 /* Embedded by the caller, who keeps it alive until done has been called. */
 struct writer_job {
     struct writer_job *next;
+    /* On the writer's thread, before any job of the transaction has run: tells the store what run will ask
+     * for (store_expect_…). NULL: nothing. */
+    void (*expect)(struct writer_job *job, struct store *s);
     /* On the writer's thread, inside the transaction: writes, and notes its results in its own fields. A
      * negative result is handed to done. Unless `guarded`, nothing may have been written when it is negative.
      */

@@ -133,6 +133,37 @@ static void test_key_is_taken_once(void **state) {
     commit(f);
 }
 
+/* What is looked up ahead does not hide what the transaction itself does. */
+static void test_expected_keys(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), other = make_tenant(f);
+    struct id first = next_id(f, f->now), second = next_id(f, f->now), found;
+    struct idempotency_record a = key_of(f, tenant, "a", &first, 1), b = key_of(f, tenant, "b", &second, 1);
+    begin(f);
+    assert_int_equal(store_insert_idempotency(f->store, &a), 0);
+    commit(f);
+    begin(f);
+    store_expect_idempotency(f->store, tenant, SLICE_LIT("b"));
+    store_expect_idempotency(f->store, tenant, SLICE_LIT("a"));
+    store_expect_idempotency(f->store, other, SLICE_LIT("a"));
+    store_expect_idempotency(f->store, tenant, SLICE_LIT("b"));
+    assert_int_equal(find_key(f, tenant, "a", &found, 1), 1);
+    assert_true(id_eq(found, first));
+    assert_int_equal(find_key(f, tenant, "b", &found, 1), -ENOENT);
+    assert_int_equal(find_key(f, other, "a", &found, 1), -ENOENT);
+    assert_int_equal(find_key(f, tenant, "c", &found, 1), -ENOENT);
+    assert_int_equal(store_insert_idempotency(f->store, &b), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(find_key(f, tenant, "b", &found, 1), 1);
+        assert_true(id_eq(found, second));
+    }
+    rollback(f);
+    begin(f);
+    store_expect_idempotency(f->store, tenant, SLICE_LIT("b"));
+    assert_int_equal(find_key(f, tenant, "b", &found, 1), -ENOENT);
+    commit(f);
+}
+
 /* ---- deliveries ---- */
 
 static void test_delivery_is_made_once(void **state) {
@@ -248,6 +279,7 @@ int main(void) {
         STORE_TEST(test_key_stands_for_all_events_of_a_batch),
         STORE_TEST(test_keys_are_each_tenants_own_and_exact),
         STORE_TEST(test_key_is_taken_once),
+        STORE_TEST(test_expected_keys),
         STORE_TEST(test_delivery_is_made_once),
         STORE_TEST(test_event_is_read_within_the_transaction),
         STORE_TEST(test_large_event),

@@ -52,8 +52,6 @@ static const struct {
 
 struct pg_buffers {
     struct pg_column columns[PG_GATHERED][COLUMNS_MAX];
-    uint64_t *keys; /* hashes of the idempotency keys gathered */
-    size_t keys_n, keys_cap;
 };
 
 static enum pg_type type_of(char letter) {
@@ -78,7 +76,8 @@ int pg_buffers_open(struct pg_store *s) {
     for (int t = 0; t < PG_GATHERED; t++)
         for (size_t i = 0; tables[t].types[i]; i++)
             s->buffers->columns[t][i] = PG_COLUMN(type_of(tables[t].types[i]));
-    return pg_order_open(s);
+    int r = pg_order_open(s);
+    return r < 0 ? r : pg_keys_open(s);
 }
 
 void pg_buffers_close(struct pg_store *s) {
@@ -88,7 +87,7 @@ void pg_buffers_close(struct pg_store *s) {
         for (size_t i = 0; tables[t].types[i]; i++)
             pg_column_free(&s->buffers->columns[t][i]);
     pg_order_close(s);
-    free(s->buffers->keys);
+    pg_keys_close(s);
     free(s->buffers);
     s->buffers = NULL;
 }
@@ -96,18 +95,18 @@ void pg_buffers_close(struct pg_store *s) {
 static void drop(struct pg_buffers *b, enum pg_gathered table) {
     for (size_t i = 0; tables[table].types[i]; i++)
         pg_column_reset(&b->columns[table][i]);
-    if (table == PG_IDEMPOTENCY)
-        b->keys_n = 0;
 }
 
 void pg_buffers_begin(struct pg_store *s) {
     pg_order_committed(s);
+    pg_keys_forget(s);
 }
 
 void pg_buffers_drop(struct pg_store *s) {
     for (int t = 0; t < PG_GATHERED; t++)
         drop(s->buffers, t);
     pg_order_rolled_back(s);
+    pg_keys_forget(s);
 }
 
 static int flush(struct pg_store *s, enum pg_gathered table) {
@@ -140,38 +139,6 @@ int pg_gathered(struct pg_store *s, enum pg_gathered table) {
     for (size_t i = 0; tables[table].types[i]; i++)
         much |= columns[i].data.n >= FLUSH_BYTES;
     return much ? flush(s, table) : 0;
-}
-
-bool pg_is_gathered(const struct pg_store *s, enum pg_gathered table) {
-    return s->buffers->columns[table][0].n > 0;
-}
-
-/* ---- idempotency keys ---- */
-
-static uint64_t key_hash(uint32_t tenant_no, struct slice key) {
-    return mix64(hash64(key.p, key.n) ^ tenant_no);
-}
-
-bool pg_may_have_key(const struct pg_store *s, uint32_t tenant_no, struct slice key) {
-    uint64_t hash = key_hash(tenant_no, key);
-    for (size_t i = 0; i < s->buffers->keys_n; i++)
-        if (s->buffers->keys[i] == hash)
-            return true;
-    return false;
-}
-
-int pg_note_key(struct pg_store *s, uint32_t tenant_no, struct slice key) {
-    struct pg_buffers *b = s->buffers;
-    if (b->keys_n == b->keys_cap) {
-        size_t cap = b->keys_cap ? b->keys_cap * 2 : 64;
-        uint64_t *keys = realloc(b->keys, cap * sizeof *keys);
-        if (!keys)
-            return -ENOMEM;
-        b->keys = keys;
-        b->keys_cap = cap;
-    }
-    b->keys[b->keys_n++] = key_hash(tenant_no, key);
-    return 0;
 }
 
 /* ---- counts and transitions ---- */

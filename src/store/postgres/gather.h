@@ -30,13 +30,11 @@ enum pg_gathered {
 struct pg_column *pg_gather(struct pg_store *s, enum pg_gathered table);
 /* Sends what there is when it has become much. */
 int pg_gathered(struct pg_store *s, enum pg_gathered table) MUST_USE;
-/* Whether rows of a table wait to be written. */
-bool pg_is_gathered(const struct pg_store *s, enum pg_gathered table);
 
-/* Whether a key may be among those gathered. */
-bool pg_may_have_key(const struct pg_store *s, uint32_t tenant_no, struct slice key);
-/* Goes with each that is added. 0, -ENOMEM. */
-int pg_note_key(struct pg_store *s, uint32_t tenant_no, struct slice key) MUST_USE;
+/* What is known of idempotency keys within the transaction (idempotency.c). */
+int pg_keys_open(struct pg_store *s) MUST_USE;
+void pg_keys_close(struct pg_store *s);
+void pg_keys_forget(struct pg_store *s); /* it has ended, or a savepoint is rolled back */
 
 /* Goes with every transition into the DLQ (1) or out of it (-1); retention takes out many. */
 int pg_count_dead(struct pg_store *s, uint32_t tenant_no, uint32_t subscription_no,

@@ -1,10 +1,8 @@
-/* Events, idempotency keys, deliveries and fan-out jobs. */
+/* Events, deliveries and fan-out jobs. */
 #include <errno.h>
 
 #include "core/partition.h"
 #include "store/postgres/gather.h"
-
-enum { ID_BYTES = 16 };
 
 int postgres_insert_events(struct store *s, const struct event_record *events, size_t n) {
     for (size_t i = 0; i < n; i++) {
@@ -56,68 +54,6 @@ int postgres_get_event(struct store *s, uint32_t tenant_no, uint64_t event_key, 
         .body = pg_column_slice(rows, 10),
         .trace = pg_column_slice(rows, 11),
     };
-    return 0;
-}
-
-/* ---- idempotency keys ---- */
-
-static void put_u64(char *p, uint64_t v) {
-    for (int i = 7; i >= 0; i--, v >>= 8)
-        p[i] = (char)(v & 0xff);
-}
-
-static uint64_t get_u64(const char *p) {
-    uint64_t v = 0;
-    for (int i = 0; i < 8; i++)
-        v = v << 8 | (unsigned char)p[i];
-    return v;
-}
-
-/* Two nodes that take the same new key at the same time: the later commit fails as a whole, and whoever
- * comes again finds the key. */
-int postgres_insert_idempotency(struct store *s, const struct idempotency_record *r) {
-    _cleanup_buf_ struct buf ids = {0};
-    for (size_t i = 0; i < r->ids_n; i++) {
-        char bytes[ID_BYTES];
-        put_u64(bytes, r->ids[i].key);
-        put_u64(bytes + 8, r->ids[i].tail);
-        buf_add(&ids, bytes, sizeof bytes);
-    }
-    int e = buf_ok(&ids) ? pg_note_key(pg_of(s), r->tenant_no, r->key) : -ENOMEM;
-    if (e < 0)
-        return e;
-    struct pg_column *c = pg_gather(pg_of(s), PG_IDEMPOTENCY);
-    pg_add_int(&c[0], (int32_t)r->tenant_no);
-    pg_add_text(&c[1], r->key);
-    pg_add_bytea(&c[2], (struct slice){(const char *)r->body_hash, sizeof r->body_hash});
-    pg_add_bytea(&c[3], buf_slice(&ids));
-    pg_add_bigint(&c[4], r->created_at);
-    return pg_gathered(pg_of(s), PG_IDEMPOTENCY);
-}
-
-int postgres_find_idempotency(struct store *s, uint32_t tenant_no, struct slice key, uint8_t ret_hash[32],
-                              struct id *ret_ids, size_t ids_max, size_t *ret_n) {
-    int r = pg_may_have_key(pg_of(s), tenant_no, key) ? pg_flush(pg_of(s)) : 0;
-    if (r < 0)
-        return r;
-    struct pg_params *p = pg_params(&pg_of(s)->writer);
-    pg_int(p, (int32_t)tenant_no);
-    pg_text(p, key);
-    _cleanup_pg_rows_ struct pg_rows rows = {0};
-    r = pg_query_row(&pg_of(s)->writer,
-                     "SELECT body_hash, events FROM idempotency WHERE tenant=$1 AND key=$2", &rows);
-    if (r <= 0)
-        return r < 0 ? r : -ENOENT;
-    struct slice hash = pg_column_slice(&rows, 0), ids = pg_column_slice(&rows, 1);
-    size_t n = ids.n / ID_BYTES;
-    if (hash.n != 32 || ids.n % ID_BYTES)
-        return -EIO;
-    memcpy(ret_hash, hash.p, 32);
-    if (n > ids_max)
-        n = ids_max;
-    for (size_t i = 0; i < n; i++)
-        ret_ids[i] = (struct id){get_u64(ids.p + i * ID_BYTES), get_u64(ids.p + i * ID_BYTES + 8)};
-    *ret_n = n;
     return 0;
 }
 

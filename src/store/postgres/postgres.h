@@ -31,6 +31,7 @@ struct pg_store {
     struct pg_rows lent; /* the row of the last store_get_… */
     struct pg_buffers *buffers;
     struct pg_order *order; /* order.h */
+    struct pg_keys *keys;   /* idempotency.c */
     bool changed;           /* the control plane, in this transaction */
     bool replay_progress;
     /* As a node among several (store/cluster.h). */
