@@ -36,7 +36,9 @@ int postgres_list_dlq_counts(struct store_reader *r, uint32_t tenant_no, uint32_
             "SELECT d.subscription, s.key, s.tail, d.reason, d.n FROM (SELECT subscription, reason,"
             " sum(n)::bigint AS n FROM dlq_counts WHERE tenant=$1 AND (subscription, reason) > ($2, $3) AND"
             " ($4=0 OR subscription=$4) GROUP BY subscription, reason HAVING sum(n) > 0 ORDER BY"
-            " subscription, reason LIMIT $5) d JOIN subscriptions s ON s.tenant=$1 AND s.no=d.subscription"
+            " subscription, reason LIMIT $5) d CROSS JOIN LATERAL (SELECT key, tail FROM subscriptions WHERE "
+            "tenant=$1 AND"
+            " no=d.subscription LIMIT 1) s"
             " ORDER BY d.subscription, d.reason",
             &rows);
         for (n = 0; e == 0 && pg_next(&rows); n++) {

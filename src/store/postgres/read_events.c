@@ -103,9 +103,10 @@ static int query_round(struct pg *c, const struct event_query *q, const struct k
     static const char of_type[] = ROW "events e" JOB "WHERE e.tenant=$1 AND e.type=$5" SPAN NEWEST_FIRST;
     static const char of_ordering_key[] =
         ROW "events e" JOB "WHERE e.tenant=$1 AND e.ordering_key=$5" SPAN NEWEST_FIRST;
-    static const char of_both[] = "WITH looked_at AS MATERIALIZED (" LOOKED_AT ") " ROW
-                                  "looked_at l JOIN events e ON e.tenant=$1 AND e.key=l.key" JOB
-                                  "WHERE l.type=$7 ORDER BY l.key DESC LIMIT $4";
+    static const char of_both[] =
+        "WITH looked_at AS MATERIALIZED (" LOOKED_AT ") " ROW
+        "looked_at l CROSS JOIN LATERAL (SELECT * FROM events WHERE tenant=$1 AND key=l.key LIMIT 1) e" JOB
+        "WHERE l.type=$7 ORDER BY l.key DESC LIMIT $4";
     struct pg_params *p = span_params(c, q, s, limit);
     if (!q->ordering_key.p && !q->type.p)
         return pg_query(c, of_tenant, ret);

@@ -15,7 +15,8 @@ enum {
 /* Parameters: tenant, subscription, the event after which and up to which, limit. */
 #define CLOSED                                                                                               \
     "SELECT d.event, d.state, d.reason, d.closed_at, e.type, e.ordering_key, false FROM deliveries_closed "  \
-    "d JOIN events e ON e.tenant=d.tenant AND e.key=d.event WHERE d.tenant=$1 AND d.subscription=$2 AND "    \
+    "d CROSS JOIN LATERAL (SELECT * FROM events WHERE tenant=$1 AND key=d.event LIMIT 1) e WHERE "           \
+    "d.tenant=$1 AND d.subscription=$2 AND "                                                                 \
     "d.event>$3 AND d.event<=$4 "
 #define OLDEST_FIRST "ORDER BY d.event LIMIT $5"
 
@@ -25,7 +26,7 @@ static const char closed[] = CLOSED OLDEST_FIRST;
  * not missing: it may yet come. */
 static const char events[] =
     "SELECT e.key, d.state, d.reason, d.closed_at, e.type, e.ordering_key, d.state IS NULL AND e.has_job AND "
-    "EXISTS (SELECT 1 FROM fanout_jobs j WHERE j.tenant=$1 AND j.event=e.key AND j.state <> 2), "
+    "coalesce((SELECT j.state <> 2 FROM fanout_jobs j WHERE j.tenant=$1 AND j.event=e.key LIMIT 1), false), "
     "e.schema_version, CASE WHEN $6 AND d.state IS NULL THEN e.body END, e.data_size FROM events e LEFT JOIN "
     "LATERAL (SELECT c.state, c.reason, c.closed_at FROM deliveries_closed c WHERE c.tenant=$1 AND "
     "c.event=e.key AND c.subscription=$2 UNION ALL SELECT o.state, NULL, NULL FROM deliveries_open o WHERE "
@@ -123,9 +124,9 @@ int postgres_find_replayable(struct store *s, const struct replay_filter *f, con
 #define COUNT(where)                                                                                         \
     "SELECT count(*), count(*) FILTER (WHERE (1 << d.state) & $6 <> 0 AND ($7=0 OR (1 << "                   \
     "coalesce(d.reason, "                                                                                    \
-    "0)) & $7 <> 0) AND d.closed_at >= $8 AND ($9 IS NULL OR EXISTS (SELECT 1 FROM events e WHERE "          \
-    "e.tenant=$1 AND e.key=d.event AND (e.type=$9 OR starts_with(e.type, $10)))) AND ($2 > 0 OR EXISTS "     \
-    "(SELECT 1 FROM subscriptions s WHERE s.tenant=$1 AND s.no=d.subscription AND s.status <> 3))) FROM "    \
+    "0)) & $7 <> 0) AND d.closed_at >= $8 AND ($9 IS NULL OR (SELECT e.type=$9 OR coalesce(starts_with("     \
+    "e.type, $10), false) FROM events e WHERE e.tenant=$1 AND e.key=d.event LIMIT 1)) AND ($2 > 0 OR "       \
+    "(SELECT s.status <> 3 FROM subscriptions s WHERE s.tenant=$1 AND s.no=d.subscription LIMIT 1))) FROM "  \
     "(SELECT d.* FROM deliveries_closed d WHERE d.tenant=$1 AND d.event>$3 AND d.event<=$4 AND " where
 
 static int count_closed(struct pg *c, const struct replay_filter *f, unsigned budget, uint64_t *ret,
