@@ -98,6 +98,8 @@ bool request_no_query(struct request *r);
 /* Parses the id of the path; false after having answered 404. */
 bool request_id(struct request *r, enum id_kind kind, struct id *ret);
 
+/* What the lane of one of the tenant's subscriptions tells of itself, wherever it is served. */
+int request_lane_stats(struct request *r, uint32_t subscription_no, struct lane_stats *ret) MUST_USE;
 /* This thread's reader of the store; NULL after having answered 503. */
 struct store_reader *request_reader(struct request *r);
 

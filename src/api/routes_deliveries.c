@@ -191,7 +191,7 @@ static enum lane_wait waiting_on(struct request *r, const struct delivery_row *r
     struct lane_stats stats;
     if (row->blocked)
         return LANE_WAIT_ORDERING;
-    if (!row->next_attempt_at || dispatch_stats(r->o->dispatch, row->subscription_no, &stats) < 0)
+    if (!row->next_attempt_at || request_lane_stats(r, row->subscription_no, &stats) < 0)
         return LANE_WAIT_NONE;
     return row->next_attempt_at <= r->now || stats.waiting_on == LANE_WAIT_PAUSED ? stats.waiting_on
                                                                                   : LANE_WAIT_NONE;

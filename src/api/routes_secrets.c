@@ -205,7 +205,7 @@ void route_subscription_stats(struct request *r) {
         return;
     int e = store_count_lane(reader, found.no, r->tenant.no, STATS_COUNT_MAX, &pending, &dlq);
     if (e == 0)
-        e = dispatch_stats(r->o->dispatch, found.no, &stats);
+        e = request_lane_stats(r, found.no, &stats);
     if (e < 0)
         request_unavailable(r, e);
     else

@@ -150,6 +150,11 @@ struct store_reader *request_reader(struct request *r) {
     return w->reader;
 }
 
+int request_lane_stats(struct request *r, uint32_t subscription_no, struct lane_stats *ret) {
+    return r->o->node ? node_stats(r->o->node, subscription_no, r->tenant.tier, ret)
+                      : dispatch_stats(r->o->dispatch, subscription_no, ret);
+}
+
 /* ---- the head of a request ---- */
 
 /* The URL as it came, before anything is decoded. Called for every request before its head has been read. */

@@ -47,6 +47,10 @@ bool node_reaps(struct node *n, uint32_t subscription_no, int64_t lease_until, i
  * dispatch_remove does it. */
 bool node_await_stopped(struct node *n, uint32_t subscription_no, enum tenant_tier tier,
                         void (*fn)(void *arg), void *arg);
+/* What the lane tells of itself, on whichever node it is; what nobody tells within a second is told as
+ * unknown. From any thread but a loop's, the writer's and the node's. */
+int node_stats(struct node *n, uint32_t subscription_no, enum tenant_tier tier,
+               struct lane_stats *ret) MUST_USE;
 /* Gives all partitions away, at once as far as attempts under way allow, and takes no more. Deletions that
  * wait for others are answered. */
 void node_leave(struct node *n);

@@ -1,5 +1,5 @@
 /* A node from the inside, as the rooms behind node.h share it: node.c (its thread), membership.c, placing.c,
- * changes.c, notices.c, deletions.c, shares.c. On the node's thread unless said otherwise. */
+ * changes.c, notices.c, questions.c, deletions.c, shares.c. On the node's thread unless said otherwise. */
 #pragma once
 
 #include <pthread.h>
@@ -65,6 +65,8 @@ struct node {
     size_t notices_n;
     bool too_many, jobs_made;
     struct stop_wait *waits;
+    struct question *questions;
+    uint32_t last_question;
     struct stopping *stopping;
     uint32_t *stopped; /* of these, told next */
     size_t stopped_n, stopped_cap;
@@ -100,6 +102,11 @@ void changes_apply(struct node *n);
 void notices_elsewhere(void *arg, const struct lane_notice *notices, size_t count); /* any thread */
 void notices_tell(struct node *n);
 void notices_hear(void *arg, const char *text);
+
+/* ---- questions.c ---- */
+void questions_ask(struct node *n);
+void questions_heard(struct node *n, const char *text);
+void questions_answered(struct node *n, const char *text);
 
 /* ---- deletions.c ---- */
 void deletions_run(struct node *n);

@@ -4,7 +4,8 @@
  *   j              there are fan-outs, or replays, to be shared out
  *   n              partitions are free
  *   x NODE NO      does NODE still send for the deleted subscription NO?
- *   s NO           nothing of the deleted subscription NO is sent any more */
+ *   s NO           nothing of the deleted subscription NO is sent any more
+ *   q NODE … / r   what does the lane tell of itself? and the answer (questions.c) */
 #include <errno.h>
 #include <stdio.h>
 
@@ -73,6 +74,7 @@ void notices_tell(struct node *n) {
             tell(n, "j");
     }
     free(stopped);
+    questions_ask(n);
 }
 
 /* ---- hearing ---- */
@@ -126,6 +128,12 @@ void notices_hear(void *arg, const char *text) {
     case 's':
         if (sscanf(text, "s %u", &no) == 1)
             deletions_heard(n, no);
+        break;
+    case 'q':
+        questions_heard(n, text);
+        break;
+    case 'r':
+        questions_answered(n, text);
         break;
     default: /* of a version to come */
         break;

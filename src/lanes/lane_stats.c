@@ -1,10 +1,17 @@
 /* What lanes tell of themselves. */
 #include "lanes/lane.h"
 
+void lane_stats_unknown(struct lane_stats *ret) {
+    *ret = (struct lane_stats){.next_due_at = INT64_MAX,
+                               .breaker = breaker_state_name(BREAKER_CLOSED),
+                               .latency_p50_ms = -1,
+                               .latency_p95_ms = -1,
+                               .latency_p99_ms = -1};
+}
+
 void lanes_stats(struct lanes *ls, uint32_t no, int64_t now, struct lane_stats *ret) {
     struct lane *l = lanes_find(ls, no);
-    *ret = (struct lane_stats){.next_due_at = INT64_MAX, .breaker = breaker_state_name(BREAKER_CLOSED)};
-    ret->latency_p50_ms = ret->latency_p95_ms = ret->latency_p99_ms = -1;
+    lane_stats_unknown(ret);
     if (!l)
         return;
     lane_refresh(ls, l, now);

@@ -186,6 +186,8 @@ struct lane_stats {
 };
 
 struct subscription *lanes_subscription(struct lanes *ls, uint32_t no); /* borrowed; NULL when unknown */
+/* Of a lane of which nothing is known. */
+void lane_stats_unknown(struct lane_stats *ret);
 void lanes_stats(struct lanes *ls, uint32_t no, int64_t now, struct lane_stats *ret);
 uint32_t lanes_in_flight(const struct lanes *ls);
 /* How overdue the longest-waiting lane that may send is, ms. */

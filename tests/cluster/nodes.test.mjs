@@ -122,6 +122,22 @@ describe('nodes share one store', () => {
     assert.equal((await views[1].event(event.id)).fanout.deliveries, 0);
   });
 
+  clusterTest('every node tells of every lane', 3, async ({ cluster, nodes, receive }) => {
+    const opened = gate();
+    const receiver = await receive(async () => (await opened.opened, 204));
+    const views = await tenantOn(cluster, nodes);
+    const subscriptions = await subscribe(cluster, views, receiver, 6);
+    await views[0].publish();
+    await receiver.received(6);
+    for (const view of views) {
+      for (const one of subscriptions) assert.equal((await view.get(`/subscriptions/${one.id}/stats`)).in_flight, 1);
+    }
+    opened.open();
+    for (const one of subscriptions) {
+      await waitFor(async () => (await views[1].get(`/subscriptions/${one.id}/stats`)).success_rate === 1);
+    }
+  });
+
   clusterTest('fan-outs are shared out, and reach everybody', 3, async ({ cluster, nodes, receive }) => {
     const receiver = await receive([204], { keep: true });
     const views = await tenantOn(cluster, nodes);
