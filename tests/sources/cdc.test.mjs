@@ -8,7 +8,7 @@ import { after, before, describe, it } from 'node:test';
 import { Postgres } from '../e2e/lib/postgres.mjs';
 import { run, Server, temporaryFolder } from '../e2e/lib/server.mjs';
 import { TEST_LIMIT_MS } from '../e2e/lib/suite.mjs';
-import { waitFor } from '../e2e/lib/wait.mjs';
+import { LONG_LIMIT_MS, waitFor } from '../e2e/lib/wait.mjs';
 import { emit, Shop } from './lib/cdc.mjs';
 
 const ORDERS = `create table orders (id int primary key, total numeric(10,2), paid boolean, note text, doc jsonb, tags text[], at timestamptz);
@@ -142,7 +142,7 @@ describe('change data capture', { concurrency: 4 }, () => {
     await shop.caughtUp();
     const before = await peak();
     await insert(20_000, 119_999);
-    await shop.caughtUp();
+    await shop.caughtUp(LONG_LIMIT_MS);
     assert.deepEqual(await shop.rows(), { accepted: 120_000, duplicate: 0, rejected: 0 });
     // As events they are some 120 MB.
     const grown = (await peak()) - before;
@@ -289,12 +289,14 @@ describe('change data capture', { concurrency: 4 }, () => {
     await shop.stopped(/another database/);
   });
 
-  test('a slot that another server reads is told of', {}, async (shop) => {
+  test('a slot that another server reads is told of, and taken over when that has ended', {}, async (shop) => {
     const second = new Server({ flags: shop.server.flags });
     try {
       await second.start();
       await waitFor(() => /slot is in use/.test(second.log), { what: () => `the second to say so\n${second.log}` });
       assert.equal((await shop.status()).state, 'running');
+      await shop.server.kill();
+      await waitFor(() => /source runs/.test(second.log), { what: () => `the second to take over\n${second.log}` });
     } finally {
       await second.remove();
     }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import { Api } from '../../e2e/lib/api.mjs';
 import { LOOPBACK_FLAGS, Server, temporaryFolder } from '../../e2e/lib/server.mjs';
-import { waitFor } from '../../e2e/lib/wait.mjs';
+import { LIMIT_MS, waitFor } from '../../e2e/lib/wait.mjs';
 
 let databases = 0;
 
@@ -74,11 +74,11 @@ export class Shop {
   }
 
   /** Waits until all that is committed has been accepted. */
-  async caughtUp() {
+  async caughtUp(limit = LIMIT_MS) {
     const lsn = await this.sql('select pg_current_wal_lsn()');
     await waitFor(
       async () => (await this.sql(`select confirmed_flush_lsn >= '${lsn}' from pg_replication_slots where slot_name = '${this.settings.slot}'`)) === 't',
-      { what: () => `the slot to be confirmed up to ${lsn}\n${this.server.log}` });
+      { limit, what: () => `the slot to be confirmed up to ${lsn}\n${this.server.log}` });
   }
 
   /** Waits until the source stands still for a reason, and returns what the log says of it. */
