@@ -7,6 +7,7 @@ import { after, before, describe, it } from 'node:test';
 
 import { Postgres } from '../e2e/lib/postgres.mjs';
 import { run, Server, temporaryFolder } from '../e2e/lib/server.mjs';
+import { ONLY_A_FILE } from '../e2e/lib/shared_store.mjs';
 import { TEST_LIMIT_MS } from '../e2e/lib/suite.mjs';
 import { LONG_LIMIT_MS, waitFor } from '../e2e/lib/wait.mjs';
 import { emit, Shop } from './lib/cdc.mjs';
@@ -211,6 +212,26 @@ describe('change data capture', { concurrency: 4 }, () => {
     await shop.server.start();
     shop.reconnect();
     await acceptsGap(shop, /moved on by somebody else/);
+  });
+
+  it("a store that was put back from a backup is a loud stop", { timeout: TEST_LIMIT_MS, skip: ONLY_A_FILE }, async () => {
+    const shop = await Shop.start(pg);
+    const backup = join(shop.folder, 'backup.db');
+    try {
+      await shop.sql(emit({ type: 'before', data: 1 }));
+      await shop.caughtUp();
+      assert.equal((await run(['backup', backup, '--data', shop.server.data])).code, 0);
+      await shop.sql(emit({ type: 'lost', data: 1 }));
+      await shop.caughtUp();
+      await shop.server.stop();
+      const { code, stderr } = await run(['restore', backup, '--data', shop.server.data, '--force']);
+      assert.equal(code, 0, stderr);
+      await shop.server.start();
+      shop.reconnect();
+      await acceptsGap(shop, /moved on by somebody else/);
+    } finally {
+      await shop.remove();
+    }
   });
 
   it('a slot that has lost its log is a loud stop', { timeout: TEST_LIMIT_MS }, async () => {
