@@ -330,8 +330,10 @@ static void test_lane_is_counted(void **state) {
     struct fixture *f = *state;
     uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant),
              other = make_subscription(f, tenant);
-    uint64_t before_pending = 0, before_dlq = 0;
+    uint64_t before_pending = 0, before_dlq = 0, none_pending = 7, none_dlq = 7;
     assert_int_equal(store_count_deliveries(f->reader, &before_pending, &before_dlq), 0);
+    assert_int_equal(store_count_lane(f->reader, sub, tenant, 100, &none_pending, &none_dlq), 0);
+    assert_true(none_pending == 0 && none_dlq == 0);
     publish(f, tenant, other);
     (void)claim_one(f, tenant, other);
     for (int i = 0; i < 3; i++)

@@ -91,7 +91,7 @@ int postgres_count_lane(struct store_reader *r, uint32_t subscription_no, uint32
     return read_two(
         c,
         "SELECT (SELECT count(*) FROM (SELECT 1 FROM deliveries_open WHERE subscription=$2 LIMIT $3) o),"
-        " greatest(0, least($3, (SELECT sum(n)::bigint FROM dlq_counts WHERE tenant=$1 AND "
+        " greatest(0, least($3, (SELECT coalesce(sum(n), 0)::bigint FROM dlq_counts WHERE tenant=$1 AND "
         "subscription=$2)))",
         ret_pending, ret_dlq);
 }
