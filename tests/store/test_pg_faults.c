@@ -193,9 +193,7 @@ static void test_a_lock_that_is_not_given_up_fails_the_transaction(void **state)
 
 /* ---- nodes ---- */
 
-static void test_a_node_that_was_declared_dead_writes_nothing_and_ends(void **state) {
-    struct faults *t = *state;
-    (void)ask(t, "UPDATE nodes SET epoch=epoch+1 RETURNING 1");
+static void expect_end_at_commit(struct faults *t) {
     fflush(NULL);
     pid_t child = fork();
     assert_true(child >= 0);
@@ -210,6 +208,19 @@ static void test_a_node_that_was_declared_dead_writes_nothing_and_ends(void **st
     assert_int_equal(WEXITSTATUS(status), 75);
     assert_int_equal(tenants(t), 0);
     end_sessions(t); /* the child has used this one */
+}
+
+static void test_a_node_that_was_declared_dead_writes_nothing_and_ends(void **state) {
+    struct faults *t = *state;
+    (void)ask(t, "UPDATE nodes SET epoch=epoch+1 RETURNING 1");
+    expect_end_at_commit(t);
+}
+
+/* As after a failover to a standby that had not got it all, or when a backup was restored. */
+static void test_a_node_whose_commits_are_gone_writes_nothing_and_ends(void **state) {
+    struct faults *t = *state;
+    (void)ask(t, "UPDATE nodes SET commit_seq=commit_seq-1 RETURNING 1");
+    expect_end_at_commit(t);
 }
 
 static void test_every_commit_renews_the_lease(void **state) {
@@ -273,6 +284,7 @@ int main(void) {
         FAULT_TEST(test_a_server_that_restarts_is_found_again),
         FAULT_TEST(test_a_lock_that_is_not_given_up_fails_the_transaction),
         FAULT_TEST(test_a_node_that_was_declared_dead_writes_nothing_and_ends),
+        FAULT_TEST(test_a_node_whose_commits_are_gone_writes_nothing_and_ends),
         FAULT_TEST(test_every_commit_renews_the_lease),
         FAULT_TEST(test_what_a_frozen_node_has_locked_is_free_before_its_lease_ends),
         FAULT_TEST(test_a_node_that_stops_leaves_nothing_behind),

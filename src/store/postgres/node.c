@@ -16,8 +16,9 @@ enum {
 
 static _Noreturn void end_fenced(const struct pg_store *s) {
     log_error(
-        "another node has declared this one dead, for its lease had run out: the process ends, nothing of "
-        "this transaction was written. Look for a frozen machine or a slow database",
+        "another node has declared this one dead, for its lease had run out, or the database has gone back "
+        "behind what this node wrote to it: the process ends, nothing of this transaction was written. Look "
+        "for a frozen machine or a slow database, or for a failover that lost commits",
         log_int("node", s->node.no));
     _exit(EXIT_FENCED);
 }
@@ -92,9 +93,10 @@ static int ask_outcome(struct pg_store *s) {
     pg_bigint(p, s->node.epoch);
     _cleanup_pg_rows_ struct pg_rows rows = {0};
     r = pg_query_row(c, "SELECT commit_seq FROM nodes WHERE no=$1 AND epoch=$2 FOR UPDATE", &rows);
-    if (r == 0 && !s->node.fresh)
+    int64_t last = r > 0 ? pg_column_int(&rows, 0) : 0;
+    if (r >= 0 && !s->node.fresh && (r == 0 || last < s->node.committed))
         end_fenced(s);
-    bool committed = r > 0 && pg_column_int(&rows, 0) == s->node.commit_seq;
+    bool committed = r > 0 && last == s->node.commit_seq;
     if (r > 0 && !committed) {
         p = pg_params(c);
         pg_int(p, (int32_t)s->node.no);
@@ -117,6 +119,8 @@ static int resolve(struct pg_store *s) {
         if (r < 0)
             nanosleep(&pause, NULL);
     }
+    if (r > 0)
+        s->node.committed = s->node.commit_seq;
     s->node.commit_seq++;
     if (r < 0)
         log_error(
@@ -138,15 +142,19 @@ int pg_node_commit(struct pg_store *s) {
     pg_bigint(p, s->node.epoch);
     pg_bigint(p, ++s->node.commit_seq);
     pg_bigint(p, s->lease_ms);
+    pg_bigint(p, s->node.committed);
     int64_t sent_us = clock_mono_us();
-    /* Without a row this divides by zero: then COMMIT, right behind it, is not heard. */
+    /* Without a row this divides by zero: then COMMIT, right behind it, is not heard. Neither is there one
+     * where an earlier commit is gone: what this node remembers never was. */
     int r = pg_commit(c,
                       "WITH me AS (UPDATE nodes SET commit_seq=$3, lease_until=" PG_NOW " + $4"
-                      " WHERE no=$1 AND epoch=$2 AND commit_seq<$3 RETURNING 1)"
+                      " WHERE no=$1 AND epoch=$2 AND commit_seq>=$5 AND commit_seq<$3 RETURNING 1)"
                       " SELECT 1 / count(*) FROM me",
                       NULL);
     if (r < 0 && strcmp(c->sqlstate, PG_FENCED) == 0)
         end_fenced(s);
+    if (r == 0)
+        s->node.committed = s->node.commit_seq;
     if (r == -EAGAIN)
         r = resolve(s);
     if (r == 0) {

@@ -12,6 +12,7 @@ struct pg_node {
     uint32_t no;
     int64_t epoch;
     int64_t commit_seq; /* of the last transaction, or attempt at one */
+    int64_t committed;  /* of the last that is known to be committed: the row never shows less */
     bool fresh;         /* made in this transaction */
 };
 
