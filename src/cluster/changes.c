@@ -113,7 +113,8 @@ void changes_apply(struct node *n) {
                 r = node_write(n, read_tenants, apply_all, &a);
         }
     } while (n->changes_n == FEED_CHANGES_MAX);
-    if (n->position.from != before.from || n->position.known != before.known) {
+    if (n->position.from != before.from || n->position.known != before.known ||
+        n->position.timeline != before.timeline) {
         if (node_write(n, NULL, note_position, NULL) == 0)
             atomic_store(&n->applied, n->position.from);
     }

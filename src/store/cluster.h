@@ -82,8 +82,9 @@ struct feed_change {
 };
 /* Up to where a node knows. */
 struct feed_position {
-    uint64_t from;  /* everything before is known */
-    uint64_t known; /* how many after it are */
+    uint64_t from;     /* everything before is known */
+    uint64_t known;    /* how many after it are */
+    uint32_t timeline; /* of the database: its transactions' numbers mean something there */
 };
 enum { FEED_CHANGES_MAX = 1000 };
 /* The next up to FEED_CHANGES_MAX changes that were not told yet, in no particular order; *p is where this

@@ -117,6 +117,8 @@ int postgres_take_job(struct store *store, uint64_t after_key, struct fanout_job
     int r = pg_flush(s);
     if (r < 0)
         return r;
+    if (s->applied.from && s->applied.timeline != s->writer.timeline)
+        return -ENOENT; /* after a failover: the feed steps back first */
     pg_bigint(p, (int64_t)after_key);
     pg_bigint(p, (int64_t)s->applied.from);
     pg_int(p, (int32_t)s->node.no);

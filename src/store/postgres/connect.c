@@ -129,13 +129,15 @@ static int set_up(struct pg *c, int64_t deadline_us) {
                    "SET default_transaction_isolation='read committed'; SET lock_timeout=0;"
                    "SET default_transaction_read_only=%s;"
                    "SELECT set_config('synchronous_commit', 'on', false)"
-                   " WHERE current_setting('synchronous_commit')='off'; SELECT pg_backend_pid()",
+                   " WHERE current_setting('synchronous_commit')='off';"
+                   "SELECT pg_backend_pid(), substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)",
              c->limits.statement_ms, c->limits.idle_in_transaction_ms, c->limits.read_only ? "on" : "off");
     if (PQsetnonblocking(c->conn, 1) < 0)
         return -EIO;
     PGresult *result = ask(c->conn, sql, deadline_us);
     bool ok = result && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1;
     c->session = ok ? atoi(PQgetvalue(result, 0, 0)) : 0;
+    c->timeline = ok ? (uint32_t)strtoul(PQgetvalue(result, 0, 1), NULL, 16) : 0;
     PQclear(result);
     return ok && PQenterPipelineMode(c->conn) ? 0 : -EIO;
 }

@@ -34,8 +34,9 @@ struct pg {
     PGconn *conn; /* NULL while there is none */
     const struct pg_source *source;
     struct pg_limits limits;
-    int session; /* the server's process; PQbackendPID may be a pooler's invention */
-    bool broken; /* lost, or in an unknown state: to be made anew */
+    int session;       /* the server's process; PQbackendPID may be a pooler's invention */
+    uint32_t timeline; /* another one after each failover */
+    bool broken;       /* lost, or in an unknown state: to be made anew */
     struct {
         const char *sql;
         bool prepared;

@@ -11,7 +11,10 @@
 #define LANES_CHANNEL   "posthorn_lanes"
 #define CHANGES_CHANNEL "posthorn_changes"
 
-enum { CLOCK_LOOKS = 3 };
+enum {
+    CLOCK_LOOKS = 3,
+    STEP_BACK = 100000, /* transactions that the primary may have begun, of which its standby has not heard */
+};
 
 /* A change that was told already and may come up again. */
 struct known_change {
@@ -160,6 +163,26 @@ static int first_position(struct pg_feed *f) {
     if (r <= 0)
         return r < 0 ? r : -EIO;
     f->at.from = (uint64_t)pg_column_int(&rows, 0);
+    f->at.timeline = f->conn.timeline;
+    return 0;
+}
+
+/* After a failover the numbers of transactions that came to nothing are given out again: changes may come
+ * with numbers that were passed already. What was told before is told once more. */
+static int follow_failover(struct pg_feed *f) {
+    uint64_t from = f->at.from;
+    if (f->at.timeline == f->conn.timeline)
+        return 0;
+    int r = first_position(f);
+    if (r < 0)
+        return r;
+    if (f->at.from > from)
+        f->at.from = from;
+    f->at.from -= f->at.from > STEP_BACK ? STEP_BACK : f->at.from - 1;
+    f->at.known = 0;
+    forget(f, true);
+    log_warn("the database has failed over: changes are looked through again",
+             log_int("timeline", f->at.timeline), log_int("from", (int64_t)f->at.from));
     return 0;
 }
 
@@ -172,7 +195,9 @@ int postgres_feed_changes(struct store_feed *feed, struct feed_change *ret, size
                           struct feed_position *p) {
     struct pg_feed *f = feed_of(feed);
     bool first = f->at.from == 0;
-    int r = first ? first_position(f) : 0;
+    int r = first ? first_position(f) : pg_ensure(&f->conn);
+    if (r == 0)
+        r = follow_failover(f);
     if (r < 0)
         return r;
     struct pg_params *params = pg_params(&f->conn);
@@ -208,10 +233,12 @@ int postgres_feed_changes(struct store_feed *feed, struct feed_change *ret, size
                                             .tenant_no = (uint32_t)pg_column_int(&rows, 3),
                                             .no = key.no};
     }
+    if (r == 0 && f->at.timeline != f->conn.timeline)
+        r = -EIO; /* it failed over just now */
     if (r < 0)
         return r;
     if (!more) {
-        f->at = (struct feed_position){.from = xmin, .known = above};
+        f->at = (struct feed_position){.from = xmin, .known = above, .timeline = f->at.timeline};
         forget(f, false);
     }
     *p = f->at;

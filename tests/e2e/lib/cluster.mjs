@@ -19,12 +19,17 @@ export class Cluster {
     this.nodes = [];
   }
 
-  /** flags: of every node; a list of lists: of each, which may then have roles and tiers of their own. */
-  static async start(count, { flags = [], leaseMs = LONG_LEASE_MS } = {}) {
+  /**
+   * flags: of every node; a list of lists: of each, which may then have roles and tiers of their own. standby: the database has one
+   * that follows it, 'synchronous' or 'asynchronous'.
+   */
+  static async start(count, { flags = [], leaseMs = LONG_LEASE_MS, standby } = {}) {
     const cluster = new Cluster();
     cluster.leaseMs = leaseMs;
     try {
       cluster.postgres = await Postgres.start();
+      cluster.url = cluster.postgres.url;
+      if (standby) await cluster.follow(standby);
       for (let i = 0; i < count; i++) await cluster.join(Array.isArray(flags[0]) ? flags[i] : flags);
       await cluster.settled();
     } catch (error) {
@@ -34,10 +39,23 @@ export class Cluster {
     return cluster;
   }
 
+  async follow(standby) {
+    this.standby = await this.postgres.standby();
+    this.url = Postgres.urlOf('shop', this.postgres, this.standby);
+    if (standby === 'synchronous') await this.postgres.waitForStandby();
+  }
+
+  /** The primary dies for good, and the standby takes its place. */
+  async failOver() {
+    await this.postgres.kill();
+    await this.standby.promote();
+    [this.postgres, this.standby] = [this.standby, this.postgres];
+  }
+
   async join(flags = []) {
     const name = `node-${this.nodes.length + 1}`;
     const server = new Server({
-      flags: [...LOOPBACK_FLAGS, '--store', this.postgres.url, '--node-name', name, '--node-lease-ms', String(this.leaseMs), ...flags],
+      flags: [...LOOPBACK_FLAGS, '--store', this.url, '--node-name', name, '--node-lease-ms', String(this.leaseMs), ...flags],
       env: { POSTHORN_SECRET_KEY: SECRET_KEY },
     });
     server.name = name;
@@ -112,5 +130,6 @@ export class Cluster {
       await node.remove();
     }
     await this.postgres?.remove();
+    await this.standby?.remove();
   }
 }

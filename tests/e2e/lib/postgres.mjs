@@ -49,6 +49,37 @@ export class Postgres extends Database {
     return server;
   }
 
+  /** One that follows this one, and can take its place. */
+  async standby() {
+    const server = new Postgres({ settings: this.settings });
+    try {
+      await server.makeFolder('pg');
+      await server.execute(join(PROGRAMS, 'pg_basebackup'), [...this.client, '-D', server.data, '-R', '-X', 'stream', '-c', 'fast', '--no-sync']);
+      await server.start();
+    } catch (error) {
+      await server.remove();
+      throw error;
+    }
+    return server;
+  }
+
+  /** Commits wait from here on until a standby has them. */
+  async waitForStandby() {
+    await this.sql("alter system set synchronous_standby_names = '*'");
+    await this.sql('select pg_reload_conf()');
+    await waitFor(async () => (await this.sql('select sync_state from pg_stat_replication')) === 'sync', { every: 50, what: 'the standby to be waited for' });
+  }
+
+  /** Makes a primary of a standby. */
+  promote() {
+    return this.execute(join(PROGRAMS, 'pg_ctl'), ['-D', this.data, '-w', '-t', '60', '-s', 'promote']);
+  }
+
+  /** No standby is sent anything more: as over a line that stands still. Only kill() ends it. */
+  async holdReplication() {
+    process.kill(Number(await this.sql('select pid from pg_stat_replication')), 'SIGSTOP');
+  }
+
   get data() {
     return join(this.folder, 'data');
   }
@@ -64,7 +95,12 @@ export class Postgres extends Database {
   }
 
   urlOf(database) {
-    return `postgres://posthorn@/${database}?host=${encodeURIComponent(this.folder)}`;
+    return Postgres.urlOf(database, this);
+  }
+
+  /** Of whichever of these servers is the primary. */
+  static urlOf(database, ...servers) {
+    return `postgres://posthorn@/${database}?host=${servers.map((server) => encodeURIComponent(server.folder)).join(',')}`;
   }
 
   /** A client of the pg package, as a producer in node has it. */
@@ -85,7 +121,7 @@ export class Postgres extends Database {
   async kill() {
     const postmaster = this.child?.pid;
     const session = this.#processes(postmaster);
-    await this.end('SIGKILL');
+    if (this.running) this.child.kill('SIGKILL');
     for (const pid of session) {
       try {
         process.kill(pid, 'SIGKILL');
@@ -93,6 +129,7 @@ export class Postgres extends Database {
         // it ended by itself
       }
     }
+    await this.exited;
     await waitFor(() => session.every(hasEnded), { what: 'the processes of the server to end' });
   }
 
