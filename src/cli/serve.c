@@ -178,6 +178,8 @@ static int load_memory(struct server *s, int64_t now) {
         r = body_cache_new((size_t)s->c->body_cache_bytes, &s->bodies);
     if (r == 0)
         r = fanout_new(s->metrics, &s->fanout);
+    if (r == 0 && store_is_shared(s->store))
+        fanout_share(s->fanout);
     if (r == 0)
         r = snapshot_each(s->reader, now, s->c->allow_http, into_index, s);
     s->raiser = (struct raiser){.fanout = s->fanout, .ids = &s->ids, .bodies = s->bodies};

@@ -24,6 +24,7 @@ struct fanout {
     uint64_t last_served;  /* event key of the job that had its turn last */
     uint64_t last_seq;     /* at least the greatest seq of the jobs not done */
     bool seq_known;        /* the store has been asked */
+    bool shared;           /* others make jobs, too: the store is asked each time, and numbers them */
     bool has_jobs, made_job;
     uint64_t newest;     /* of the events' keys */
     bool jobs_counted;   /* those that a stop left behind, for the gauge */
@@ -56,6 +57,10 @@ void fanout_free(struct fanout *f) {
     judge_free(f->judge);
     free(f->notices);
     free(f);
+}
+
+void fanout_share(struct fanout *f) {
+    f->shared = true;
 }
 
 void fanout_record(struct fanout *f, struct tracer *t) {
@@ -212,18 +217,18 @@ static int know_seq(struct fanout *f, struct store *st) {
     int r = f->seq_known ? 0 : store_last_job(st, &stored);
     if (r < 0)
         return r;
-    f->seq_known = true;
+    f->seq_known = !f->shared;
     if (stored > f->last_seq)
         f->last_seq = stored;
     return 0;
 }
 
 static int start_job(struct fanout *f, struct store *st, struct event_record *e, uint32_t cursor) {
-    int r = know_seq(f, st);
+    int r = f->shared ? 0 : know_seq(f, st);
     if (r < 0)
         return r;
     struct fanout_job job = {.event_key = e->id.key,
-                             .seq = ++f->last_seq,
+                             .seq = f->shared ? 0 : ++f->last_seq,
                              .tenant_no = e->tenant_no,
                              .cursor = cursor,
                              .upper = index_upper(f->index),

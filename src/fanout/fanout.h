@@ -21,6 +21,8 @@ enum {
 
 int fanout_new(struct metrics *m, struct fanout **ret) MUST_USE;
 void fanout_free(struct fanout *f);
+/* Others accept events on the same store: it numbers the jobs. Before the first event. */
+void fanout_share(struct fanout *f);
 /* Who records the spans of large fan-outs; nobody otherwise. */
 void fanout_record(struct fanout *f, struct tracer *t);
 

@@ -230,14 +230,16 @@ struct fanout_job {
     uint32_t cursor, upper;
     uint32_t deliveries; /* made so far */
     enum fanout_state state;
-    uint64_t seq; /* ascends as they are accepted, which their keys need not */
+    uint64_t seq; /* ascends as they are accepted, which their keys need not; 0 when inserted: the store
+                     numbers it */
 };
 int store_insert_job(struct store *s, const struct fanout_job *j) MUST_USE;
 int store_update_job(struct store *s, const struct fanout_job *j) MUST_USE;
 /* Jobs not done, oldest first, after `after_key`; up to max. */
 int store_list_jobs(struct store *s, uint64_t after_key, struct fanout_job *ret, size_t max,
                     size_t *ret_n) MUST_USE;
-/* The greatest seq of the jobs not done, 0: none. */
+/* A seq that every job accepted so far is at most, and of the later ones none. On a shared store it waits for
+ * whoever is accepting one, and holds up the next until this transaction ends. */
 int store_last_job(struct store *s, uint64_t *ret) MUST_USE;
 /* What expanding needs of an event. -ENOENT. Slices live until the next call. */
 int store_get_event(struct store *s, uint32_t tenant_no, uint64_t event_key,

@@ -2,12 +2,14 @@
 #include "fixture.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
 
 #include "base/clock.h"
 #include "store/cluster.h"
+#include "store/postgres/postgres.h"
 
 /* A machine may be held up for a second; a short lease is not over by that. */
 enum { LEASE_MS = 60000, SHORT_MS = 2000, WAIT_MS = 60000, CLOCK_MS = 10000 };
@@ -291,6 +293,86 @@ static void test_one_node_has_a_duty(void **state) {
     leave(&b);
 }
 
+/* ---- the numbers of fan-out jobs ---- */
+
+static void insert_job(struct node *n, uint32_t tenant, struct id event) {
+    struct fanout_job job = {
+        .event_key = event.key, .tenant_no = tenant, .upper = 9, .state = FANOUT_PENDING};
+    assert_int_equal(store_begin(n->store), 0);
+    assert_int_equal(store_insert_job(n->store, &job), 0);
+    size_t listed;
+    struct fanout_job own;
+    assert_int_equal(store_list_jobs(n->store, event.key - 1, &own, 1, &listed), 0);
+    assert_true(listed == 1 && own.seq > 0);
+}
+
+struct asking {
+    struct node *node;
+    uint64_t event_key, last, seen; /* the job's number, 0: it was not seen */
+    int result;
+    atomic_bool done;
+};
+
+/* What a change of a subscription asks before it settles the jobs. */
+static void *ask_last(void *arg) {
+    struct asking *q = arg;
+    struct fanout_job job;
+    size_t n = 0;
+    q->result = store_begin(q->node->store);
+    if (q->result == 0)
+        q->result = store_last_job(q->node->store, &q->last);
+    if (q->result == 0)
+        q->result = store_list_jobs(q->node->store, q->event_key - 1, &job, 1, &n);
+    q->seen = n ? job.seq : 0;
+    if (q->result == 0)
+        q->result = store_commit(q->node->store);
+    atomic_store(&q->done, true);
+    return NULL;
+}
+
+static bool somebody_waits(struct node *n) {
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
+    assert_int_equal(store_begin(n->store), 0);
+    assert_int_equal(pg_query_row(&pg_of(n->store)->writer,
+                                  "SELECT count(*) FROM pg_locks WHERE locktype='advisory' AND NOT granted",
+                                  &rows),
+                     1);
+    bool waits = pg_column_int(&rows, 0) > 0;
+    store_rollback(n->store);
+    return waits;
+}
+
+static void test_no_job_is_numbered_behind_who_has_asked_for_the_last(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f);
+    struct id event = make_event(f, tenant, (struct event_spec){0});
+    struct node a, b, c;
+    join(f, &a, 7, LEASE_MS);
+    join(f, &b, 7, LEASE_MS);
+    join(f, &c, 7, LEASE_MS);
+    insert_job(&a, tenant, event); /* not committed yet */
+    struct asking q = {.node = &b, .event_key = event.key};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, ask_last, &q), 0);
+    while (!somebody_waits(&c) && !atomic_load(&q.done))
+        usleep(1000);
+    assert_int_equal(store_commit(a.store), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(q.result, 0);
+    assert_true(q.seen && q.seen < q.last);
+    /* And every later one is behind. */
+    struct id later = make_event(f, tenant, (struct event_spec){0});
+    insert_job(&a, tenant, later);
+    struct fanout_job job;
+    size_t n;
+    assert_int_equal(store_list_jobs(a.store, later.key - 1, &job, 1, &n), 0);
+    assert_true(n == 1 && job.seq > q.last);
+    assert_int_equal(store_commit(a.store), 0);
+    leave(&a);
+    leave(&b);
+    leave(&c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_partitions_have_one_owner),
@@ -299,6 +381,7 @@ int main(void) {
         STORE_TEST(test_changes_of_others_are_told_once),
         STORE_TEST(test_nodes_hear_each_other),
         STORE_TEST(test_one_node_has_a_duty),
+        STORE_TEST(test_no_job_is_numbered_behind_who_has_asked_for_the_last),
     };
     if (!getenv("POSTHORN_TEST_STORE")) {
         puts("without POSTHORN_TEST_STORE there is no PostgreSQL to test on");

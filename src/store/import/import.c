@@ -208,7 +208,8 @@ static int move_sequences_on(struct import *k) {
         {LAST_OF("seal_keys"), SET_OF("seal_keys")},
         {"SELECT coalesce(max(no), 0) FROM workers", SET_OF("workers")},
         {LAST_OF("subscriptions"), "SELECT setval('subscription_no', greatest($1, 1), $1 > 0)"},
-        {"SELECT coalesce(max(seq), 0) FROM fanout_jobs",
+        {"SELECT max(coalesce((SELECT max(seq) FROM fanout_jobs), 0),"
+         " coalesce((SELECT max(jobs_settled) FROM subscriptions), 0))",
          "SELECT setval('fanout_seq', greatest($1, 1), $1 > 0)"},
     };
     for (size_t i = 0; i < sizeof sequences / sizeof sequences[0]; i++) {

@@ -17,7 +17,7 @@ enum {
 };
 
 /* The first of the two numbers of each advisory lock. The second: 0 the schema, 1 slots of nodes, 2 the keys
- * that seal. */
+ * that seal, 3 days, 4 numbers of jobs. */
 #define PG_LOCK_CLASS "1886352244"
 /* The cluster's clock: the database's, Unix milliseconds. */
 #define PG_NOW "(extract(epoch from clock_timestamp()) * 1000)::bigint"

@@ -155,7 +155,11 @@ int postgres_extend_log(struct store *s, uint64_t upto_key, unsigned limit, bool
 
 /* ---- fan-out jobs ---- */
 
+/* Numbered while nobody asks for the last number: see postgres_last_job. */
 int postgres_insert_job(struct store *s, const struct fanout_job *j) {
+    int r = pg_send(&pg_of(s)->writer, "SELECT pg_advisory_xact_lock_shared(" PG_LOCK_CLASS ", 4)");
+    if (r < 0)
+        return r;
     struct pg_params *p = pg_params(&pg_of(s)->writer);
     pg_int(p, (int32_t)j->tenant_no);
     pg_bigint(p, (int64_t)j->event_key);
@@ -166,9 +170,10 @@ int postgres_insert_job(struct store *s, const struct fanout_job *j) {
     pg_bigint(p, (int64_t)j->seq);
     return pg_send(&pg_of(s)->writer,
                    "INSERT INTO fanout_jobs (tenant, event, cursor, upper, deliveries, state, seq)"
-                   " VALUES ($1,$2,$3,$4,$5,$6,$7)");
+                   " VALUES ($1,$2,$3,$4,$5,$6,coalesce(nullif($7::bigint, 0), nextval('fanout_seq')))");
 }
 
+/* Another node may have gone on with it since it was read: nothing of it goes back. */
 int postgres_update_job(struct store *s, const struct fanout_job *j) {
     struct pg_params *p = pg_params(&pg_of(s)->writer);
     pg_bigint(p, j->cursor);
@@ -177,13 +182,17 @@ int postgres_update_job(struct store *s, const struct fanout_job *j) {
     pg_int(p, (int32_t)j->tenant_no);
     pg_bigint(p, (int64_t)j->event_key);
     return pg_send(&pg_of(s)->writer,
-                   "UPDATE fanout_jobs SET cursor=$1, deliveries=$2, state=$3 WHERE tenant=$4 AND event=$5");
+                   "UPDATE fanout_jobs SET cursor=greatest(cursor, $1), deliveries=greatest(deliveries, $2),"
+                   " state=greatest(state, $3) WHERE tenant=$4 AND event=$5");
 }
 
+/* A job with a number below may still be under way at another node: its transaction is waited for, and then
+ * the caller's next look sees it. */
 int postgres_last_job(struct store *s, uint64_t *ret) {
     _cleanup_pg_rows_ struct pg_rows rows = {0};
-    int r = pg_query_row(&pg_of(s)->writer, "SELECT coalesce(max(seq), 0) FROM fanout_jobs WHERE state<>2",
-                         &rows);
+    int r = pg_send(&pg_of(s)->writer, "SELECT pg_advisory_xact_lock(" PG_LOCK_CLASS ", 4)");
+    if (r == 0)
+        r = pg_query_row(&pg_of(s)->writer, "SELECT nextval('fanout_seq')", &rows);
     if (r <= 0)
         return r < 0 ? r : -EIO;
     *ret = (uint64_t)pg_column_int(&rows, 0);
