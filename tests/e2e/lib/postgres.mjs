@@ -1,6 +1,7 @@
 // A throw-away PostgreSQL on a socket in a temporary folder: const pg = await Postgres.start(); pg.url; await pg.remove().
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import pg from 'pg';
@@ -47,6 +48,12 @@ export class Postgres extends Database {
       throw error;
     }
     return server;
+  }
+
+  /** Takes everybody from a network, where `listen_addresses` has one. */
+  async trust(network) {
+    await appendFile(join(this.data, 'pg_hba.conf'), `host all all ${network} trust\n`);
+    await this.sql('select pg_reload_conf()');
   }
 
   /** One that follows this one, and can take its place. */
