@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "settle/retention.h"
 #include "store/postgres/postgres.h"
 #include "store/replay.h"
@@ -285,6 +286,20 @@ static void test_an_ended_replay_is_written_down(void **state) {
     assert_int_equal(number(f, "SELECT count(*) FROM replay_counts WHERE tenant=$1", tenant), 0);
 }
 
+static void test_changes_that_everybody_knows_go(void **state) {
+    struct fixture *f = *state;
+    static const char changes[] = "SELECT count(*) FROM changes WHERE tenant=$1";
+    uint32_t tenant = make_tenant(f);
+    make_subscription(f, tenant);
+    f->now = clock_now_ms();
+    keep_house(f, 0);
+    int64_t there = number(f, changes, tenant);
+    assert_true(there >= 2);
+    f->now += 2 * HOUR_MS;
+    keep_house(f, 0);
+    assert_int_equal(number(f, changes, tenant), 0);
+}
+
 #define DAYS_TEST(name) cmocka_unit_test_setup_teardown(name, setup, fixture_teardown)
 
 int main(void) {
@@ -298,6 +313,7 @@ int main(void) {
         DAYS_TEST(test_a_sweep_leaves_whole_days_to_be_dropped),
         DAYS_TEST(test_counts_are_summed_up),
         DAYS_TEST(test_an_ended_replay_is_written_down),
+        DAYS_TEST(test_changes_that_everybody_knows_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

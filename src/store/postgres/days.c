@@ -12,7 +12,9 @@ enum {
     DAYS_DROPPED_MAX = 8, /* a time */
     DAYS_LOOKED_AT_MAX = 64,
     DAYS_EVERY_MS = 60000,
-    FOLDED_MAX = 1000, /* counts a time */
+    FOLDED_MAX = 1000,          /* counts a time */
+    CHANGES_DROPPED_MAX = 1000, /* a time */
+    CHANGES_KEPT_MS = 3600000,  /* every node reads them within a second, or ends */
 };
 
 static const int64_t DAY_MS = INT64_C(86400) * 1000;
@@ -147,11 +149,28 @@ static int fold_replay_counts(struct pg *c) {
     return end(c, r);
 }
 
+/* ---- the change feed ---- */
+
+static int drop_changes(struct pg *c, int64_t now) {
+    int r = begin(c);
+    if (r <= 0)
+        return r;
+    struct pg_params *p = pg_params(c);
+    pg_int(p, CHANGES_DROPPED_MAX);
+    pg_bigint(p, now - CHANGES_KEPT_MS);
+    return end(c, pg_query(c,
+                           "DELETE FROM changes WHERE ctid=ANY(ARRAY(SELECT ctid FROM changes ORDER BY xid"
+                           " LIMIT $1)) AND at<$2",
+                           NULL));
+}
+
 int postgres_keep_house(struct store_reader *reader, int64_t now, int64_t before) {
     struct pg_reader *r = pg_reader_of(reader);
     int e = fold_replay_counts(&r->conn);
     if (e == 0)
         e = fold_dlq_counts(&r->conn);
+    if (e == 0)
+        e = drop_changes(&r->conn, now);
     if (e < 0 || now < r->days_due_at)
         return e;
     r->days_due_at = now + DAYS_EVERY_MS;
