@@ -16,6 +16,7 @@ enum {
     INHERITED_EVERY_MS = 200,
     WAITS_EVERY_MS = 300,
     LOOKS_A_LEASE = 10,
+    LOOK_EVERY_MS_MAX = 1000, /* a long lease is no reason to share out late */
     FORGOTTEN_MS = 10000,
     OUTLAST_MS_MAX = 10,
 };
@@ -104,8 +105,13 @@ static void look_for_jobs(struct node *n, void *arg) {
         replayer_kick(n->parts.replayer);
 }
 
+static int64_t look_every_ms(const struct node *n) {
+    int64_t ms = n->me.lease_ms / LOOKS_A_LEASE;
+    return ms < LOOK_EVERY_MS_MAX ? ms : LOOK_EVERY_MS_MAX;
+}
+
 static void turn(struct node *n) {
-    if (is_time(&n->look_at_us, n->me.lease_ms / LOOKS_A_LEASE))
+    if (is_time(&n->look_at_us, look_every_ms(n)))
         membership_look(n);
     if (is_time(&n->changes_at_us, CHANGES_EVERY_MS))
         changes_apply(n);
