@@ -115,3 +115,35 @@ struct id id_of_attempt(uint64_t event_key, uint32_t subscription_no, uint32_t n
     CHECK(key <= ID_KEY_MAX);
     return (struct id){.key = key, .tail = mix64(hash) & ID_TAIL_MAX};
 }
+
+static void put_u64(char *p, uint64_t v) {
+    for (int i = 7; i >= 0; i--, v >>= 8)
+        p[i] = (char)(v & 0xff);
+}
+
+static uint64_t get_u64(const char *p) {
+    uint64_t v = 0;
+    for (int i = 0; i < 8; i++)
+        v = v << 8 | (unsigned char)p[i];
+    return v;
+}
+
+void ids_pack(const struct id *ids, size_t n, struct buf *out) {
+    for (size_t i = 0; i < n; i++) {
+        char bytes[ID_PACKED_SIZE];
+        put_u64(bytes, ids[i].key);
+        put_u64(bytes + 8, ids[i].tail);
+        buf_add(out, bytes, sizeof bytes);
+    }
+}
+
+size_t ids_unpack(struct slice packed, struct id *ret, size_t max) {
+    size_t n = packed.n / ID_PACKED_SIZE;
+    if (n > max)
+        n = max;
+    for (size_t i = 0; i < n; i++) {
+        const char *p = packed.p + i * ID_PACKED_SIZE;
+        ret[i] = (struct id){get_u64(p), get_u64(p + 8)};
+    }
+    return n;
+}

@@ -70,3 +70,9 @@ int id_delivery_parts(struct id id, uint64_t *ret_event_key, uint32_t *ret_subsc
 
 /* An attempt's id: computed from what its row is named by and when it began, so that it needs no column. */
 struct id id_of_attempt(uint64_t event_key, uint32_t subscription_no, uint32_t number, int64_t started_at);
+
+/* As stores keep them: key and tail, 8 bytes each, big-endian. Stored. */
+enum { ID_PACKED_SIZE = 16 };
+void ids_pack(const struct id *ids, size_t n, struct buf *out);
+/* Up to max of them; how many. */
+size_t ids_unpack(struct slice packed, struct id *ret, size_t max);

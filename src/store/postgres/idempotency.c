@@ -4,7 +4,7 @@
 
 #include "store/postgres/gather.h"
 
-enum { ID_BYTES = 16, EXPECTED_MAX = 8192 };
+enum { EXPECTED_MAX = 8192 };
 
 struct expected {
     uint32_t tenant_no;
@@ -130,28 +130,11 @@ static int note_taken(struct pg_keys *k, uint64_t hash) {
     return 0;
 }
 
-static void put_u64(char *p, uint64_t v) {
-    for (int i = 7; i >= 0; i--, v >>= 8)
-        p[i] = (char)(v & 0xff);
-}
-
-static uint64_t get_u64(const char *p) {
-    uint64_t v = 0;
-    for (int i = 0; i < 8; i++)
-        v = v << 8 | (unsigned char)p[i];
-    return v;
-}
-
 /* Two nodes that take the same new key at the same time: the later commit fails as a whole, and whoever
  * comes again finds the key. */
 int postgres_insert_idempotency(struct store *s, const struct idempotency_record *r) {
     _cleanup_buf_ struct buf ids = {0};
-    for (size_t i = 0; i < r->ids_n; i++) {
-        char bytes[ID_BYTES];
-        put_u64(bytes, r->ids[i].key);
-        put_u64(bytes + 8, r->ids[i].tail);
-        buf_add(&ids, bytes, sizeof bytes);
-    }
+    ids_pack(r->ids, r->ids_n, &ids);
     int e = buf_ok(&ids) ? note_taken(pg_of(s)->keys, hash_of(r->tenant_no, r->key)) : -ENOMEM;
     if (e < 0)
         return e;
@@ -170,15 +153,10 @@ int postgres_insert_idempotency(struct store *s, const struct idempotency_record
 static int read_key(const struct pg_rows *row, uint8_t ret_hash[32], struct id *ret_ids, size_t ids_max,
                     size_t *ret_n) {
     struct slice hash = pg_column_slice(row, 0), ids = pg_column_slice(row, 1);
-    size_t n = ids.n / ID_BYTES;
-    if (hash.n != 32 || ids.n % ID_BYTES)
+    if (hash.n != 32 || ids.n % ID_PACKED_SIZE)
         return -EIO;
     memcpy(ret_hash, hash.p, 32);
-    if (n > ids_max)
-        n = ids_max;
-    for (size_t i = 0; i < n; i++)
-        ret_ids[i] = (struct id){get_u64(ids.p + i * ID_BYTES), get_u64(ids.p + i * ID_BYTES + 8)};
-    *ret_n = n;
+    *ret_n = ids_unpack(ids, ret_ids, ids_max);
     return 0;
 }
 

@@ -3,8 +3,6 @@
 
 #include "store/sqlite/sqlite.h"
 
-enum { ID_BYTES = 16 };
-
 static int insert_event(struct connection *c, const struct event_record *e) {
     sqlite3_stmt *st = connection_prepare(c, "INSERT INTO events (key, tail, tenant, type, schema_version, "
                                              "ordering_key, deliver_at, data_size, deliveries,"
@@ -35,26 +33,9 @@ int sqlite_insert_events(struct store *s, const struct event_record *events, siz
     return 0;
 }
 
-static void put_u64(char *p, uint64_t v) {
-    for (int i = 7; i >= 0; i--, v >>= 8)
-        p[i] = (char)(v & 0xff);
-}
-
-static uint64_t get_u64(const char *p) {
-    uint64_t v = 0;
-    for (int i = 0; i < 8; i++)
-        v = v << 8 | (unsigned char)p[i];
-    return v;
-}
-
 int sqlite_insert_idempotency(struct store *s, const struct idempotency_record *r) {
     _cleanup_buf_ struct buf ids = {0};
-    for (size_t i = 0; i < r->ids_n; i++) {
-        char bytes[ID_BYTES];
-        put_u64(bytes, r->ids[i].key);
-        put_u64(bytes + 8, r->ids[i].tail);
-        buf_add(&ids, bytes, sizeof bytes);
-    }
+    ids_pack(r->ids, r->ids_n, &ids);
     if (!buf_ok(&ids))
         return -ENOMEM;
     sqlite3_stmt *st = connection_prepare(
@@ -83,17 +64,12 @@ int sqlite_find_idempotency(struct store *s, uint32_t tenant_no, struct slice ke
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     struct slice hash = column_slice(st, 0), ids = column_slice(st, 1);
-    size_t n = ids.n / ID_BYTES;
-    if (hash.n != 32 || ids.n % ID_BYTES) {
+    if (hash.n != 32 || ids.n % ID_PACKED_SIZE) {
         statement_done(st);
         return -EIO;
     }
     memcpy(ret_hash, hash.p, 32);
-    if (n > ids_max)
-        n = ids_max;
-    for (size_t i = 0; i < n; i++)
-        ret_ids[i] = (struct id){get_u64(ids.p + i * ID_BYTES), get_u64(ids.p + i * ID_BYTES + 8)};
-    *ret_n = n;
+    *ret_n = ids_unpack(ids, ret_ids, ids_max);
     statement_done(st);
     return 0;
 }
