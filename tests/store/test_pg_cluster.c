@@ -218,7 +218,7 @@ static void test_changes_of_others_are_told_once(void **state) {
     make_tenant(f);
     assert_int_equal(changes(&c, got, &p), 1);
     assert_int_equal(changes(&c, got, &p), 0);
-    assert_int_equal(p.known, 1);
+    assert_true(p.known >= 1); /* an open transaction of another database keeps older ones in sight too */
     assert_int_equal(store_commit(b.store), 0);
     assert_int_equal(changes(&c, got, &p), 1);
     assert_true(got[0].kind == FEED_TENANT && got[0].no == late_no);
@@ -333,10 +333,12 @@ static void *ask_last(void *arg) {
 static bool somebody_waits(struct node *n) {
     _cleanup_pg_rows_ struct pg_rows rows = {0};
     assert_int_equal(store_begin(n->store), 0);
-    assert_int_equal(pg_query_row(&pg_of(n->store)->writer,
-                                  "SELECT count(*) FROM pg_locks WHERE locktype='advisory' AND NOT granted",
-                                  &rows),
-                     1);
+    assert_int_equal(
+        pg_query_row(&pg_of(n->store)->writer,
+                     "SELECT count(*) FROM pg_locks WHERE locktype='advisory' AND NOT granted"
+                     " AND database=(SELECT oid FROM pg_database WHERE datname=current_database())",
+                     &rows),
+        1);
     bool waits = pg_column_int(&rows, 0) > 0;
     store_rollback(n->store);
     return waits;
