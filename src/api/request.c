@@ -125,17 +125,21 @@ json_t *request_object(struct request *r) {
     return NULL;
 }
 
+bool request_query(struct request *r, struct query_param *params, size_t n, struct field_errors *errors) {
+    if (query_parse(r->query, r->query_n, params, n, errors) == 0)
+        return true;
+    request_problem(r, 400, "The query cannot be decoded.");
+    return false;
+}
+
 bool request_no_query(struct request *r) {
     struct field_errors errors;
     field_errors_init(&errors);
-    int err = query_parse(r->query, r->query_n, NULL, 0, &errors);
-    if (err == 0 && errors.n == 0)
-        return true;
-    if (err < 0)
-        request_problem(r, 400, "The query cannot be decoded.");
-    else
+    if (!request_query(r, NULL, 0, &errors))
+        return false;
+    if (field_errors_count(&errors))
         request_invalid(r, &errors);
-    return false;
+    return !field_errors_count(&errors);
 }
 
 bool request_id(struct request *r, enum id_kind kind, struct id *ret) {
@@ -171,6 +175,17 @@ static void change_done(struct writer_job *job, int result) {
     if (result == -EIO || result == -ENOSPC || result == -ENOMEM || !r->status)
         request_unavailable(r, result);
     request_resume(r);
+}
+
+void *request_keep(struct request *r, size_t size, void (*release)(void *data)) {
+    void *data = calloc(1, size);
+    if (!data) {
+        request_unavailable(r, -ENOMEM);
+        return NULL;
+    }
+    r->data = data;
+    r->data_free = release;
+    return data;
 }
 
 void request_change(struct request *r, int (*change)(struct request *r, struct store *s),

@@ -93,6 +93,8 @@ json_t *request_object(struct request *r);
 /* Content-Type is one of these (parameters ignored) or absent; otherwise answers 415 and returns false. */
 bool request_content_type(struct request *r, const char *const *allowed, size_t n);
 const char *request_header_value(struct request *r, const char *name); /* NULL when absent */
+/* The query's parameters, see query_parse: false after having answered 400 to one that cannot be decoded. */
+bool request_query(struct request *r, struct query_param *params, size_t n, struct field_errors *errors);
 /* For routes without parameters: false after having answered 422 (or 400) to a query. */
 bool request_no_query(struct request *r);
 /* Parses the id of the path; false after having answered 404. */
@@ -104,6 +106,10 @@ int request_lane_stats(struct request *r, uint32_t subscription_no, struct lane_
 struct store_reader *request_reader(struct request *r);
 
 /* ---- writing routes ---- */
+
+/* Zeroed memory of the route's own, r->data from now on; `release` frees it with the request. NULL after
+ * having answered 503. */
+void *request_keep(struct request *r, size_t size, void (*release)(void *data)) MUST_USE;
 
 /* Runs `change` on the writer's thread in a savepoint; it fills in the answer itself and returns 0, or a
  * negative errno to undo what it wrote (having filled in the answer, unless it is a storage error, which is

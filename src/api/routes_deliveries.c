@@ -124,10 +124,8 @@ void route_list_deliveries(struct request *r) {
         {.name = "since"},           {.name = "until"},          {.name = "status_code"},
         {.name = "error"},           {.name = "failure_reason"}, {.name = "ordering_key"}};
     struct field_errors errors = {0};
-    if (query_parse(r->query, r->query_n, p, BY_PARAMS, &errors) < 0) {
-        request_problem(r, 400, "The query cannot be decoded.");
+    if (!request_query(r, p, BY_PARAMS, &errors))
         return;
-    }
     struct id subscription_id = {0}, event_id = {0};
     struct delivery_query q = {.tenant_no = r->tenant.no};
     size_t limit = read_query(p, &q, &errors);
@@ -271,10 +269,8 @@ void route_list_attempts(struct request *r) {
     enum { LIMIT, CURSOR, PARAMS };
     struct query_param p[PARAMS] = {{.name = "limit"}, {.name = "cursor"}};
     struct field_errors errors = {0};
-    if (query_parse(r->query, r->query_n, p, PARAMS, &errors) < 0) {
-        request_problem(r, 400, "The query cannot be decoded.");
+    if (!request_query(r, p, PARAMS, &errors))
         return;
-    }
     struct reading reading = {.limit = query_limit(&p[LIMIT], &errors)};
     query_cursor(&p[CURSOR], 'a', &reading.after, 1, &errors);
     if (errors.n)

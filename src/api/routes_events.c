@@ -21,10 +21,8 @@ void route_list_events(struct request *r) {
     struct query_param p[PARAMS] = {{.name = "limit"},        {.name = "cursor"}, {.name = "type"},
                                     {.name = "ordering_key"}, {.name = "since"},  {.name = "until"}};
     struct field_errors errors = {0};
-    if (query_parse(r->query, r->query_n, p, PARAMS, &errors) < 0) {
-        request_problem(r, 400, "The query cannot be decoded.");
+    if (!request_query(r, p, PARAMS, &errors))
         return;
-    }
     size_t limit = query_limit(&p[LIMIT], &errors);
     struct event_query q = {.tenant_no = r->tenant.no,
                             .type = p[TYPE].value,
@@ -125,10 +123,8 @@ static void answer_timelines(struct request *r, struct timelines *t) {
 void route_event_timeline(struct request *r) {
     struct query_param p[] = {{.name = "limit"}, {.name = "cursor"}};
     struct field_errors errors = {0};
-    if (query_parse(r->query, r->query_n, p, 2, &errors) < 0) {
-        request_problem(r, 400, "The query cannot be decoded.");
+    if (!request_query(r, p, 2, &errors))
         return;
-    }
     struct timelines t = {.limit = query_limit(&p[0], &errors)};
     uint64_t before[2] = {0};
     (void)query_cursor(&p[1], 'l', before, 2, &errors);

@@ -177,13 +177,9 @@ void route_create_key(struct request *r) {
     _cleanup_json_ json_t *body = request_object(r);
     if (!body)
         return;
-    struct key_creation *c = calloc(1, sizeof *c);
-    if (!c) {
-        request_unavailable(r, -ENOMEM);
+    struct key_creation *c = request_keep(r, sizeof *c, free_creation);
+    if (!c)
         return;
-    }
-    r->data = c;
-    r->data_free = free_creation;
     if (!read_key(r, body, c))
         return;
     make_key(r, c);
@@ -211,18 +207,13 @@ static int list_key(void *arg, const struct key_record *row) {
 void route_list_keys(struct request *r) {
     struct field_errors errors = {0};
     struct listing l = {.directory = r->o->directory};
-    struct store_reader *reader;
     if (!page_begin(r, 'k', NULL, 0, &errors, &l.page))
         return;
-    if (field_errors_count(&errors)) {
-        request_invalid(r, &errors);
-        page_drop(&l.page);
-    } else if (!(reader = request_reader(r))) {
-        page_drop(&l.page);
-    } else {
-        /* All of them: how many of the newest are revoked is not known, and the page stops the walk. */
-        page_answer(r, &l.page, store_list_keys(reader, SIZE_MAX, list_key, &l));
-    }
+    struct store_reader *reader = page_reader(r, &l.page, &errors);
+    if (!reader)
+        return;
+    /* All of them: how many of the newest are revoked is not known, and the page stops the walk. */
+    page_answer(r, &l.page, store_list_keys(reader, SIZE_MAX, list_key, &l));
 }
 
 struct revocation {
@@ -248,17 +239,13 @@ static void revoked(struct request *r) {
 
 void route_delete_key(struct request *r) {
     struct id id;
-    if (!control_no_query(r) || !request_id(r, ID_KEY, &id))
+    if (!request_no_query(r) || !request_id(r, ID_KEY, &id))
         return;
-    struct revocation *v = calloc(1, sizeof *v);
-    if (!v) {
-        request_unavailable(r, -ENOMEM);
+    struct revocation *v = request_keep(r, sizeof *v, free);
+    if (!v)
         return;
-    }
     v->id = id;
     id_format(ID_KEY, id, v->text);
-    r->data = v;
-    r->data_free = free;
     request_change(r, revoke_key, revoked);
 }
 
@@ -281,18 +268,13 @@ void route_list_audit(struct request *r) {
     struct field_errors errors = {0};
     struct query_param filter = {.name = "tenant_id"};
     struct page page;
-    struct store_reader *reader;
     if (!page_begin(r, 'u', &filter, 1, &errors, &page))
         return;
     if (filter.value.p && !tenant_id_valid(filter.value))
         field_error_add(&errors, filter.name, "must be the id of a tenant");
-    if (field_errors_count(&errors)) {
-        request_invalid(r, &errors);
-        page_drop(&page);
-    } else if (!(reader = request_reader(r))) {
-        page_drop(&page);
-    } else {
-        page_answer(r, &page,
-                    store_list_audit(reader, filter.value, page.before, page.limit + 1, list_audit, &page));
-    }
+    struct store_reader *reader = page_reader(r, &page, &errors);
+    if (!reader)
+        return;
+    page_answer(r, &page,
+                store_list_audit(reader, filter.value, page.before, page.limit + 1, list_audit, &page));
 }

@@ -90,14 +90,10 @@ void route_create_receipt(struct request *r) {
     struct receipt_record record = {.tenant_no = r->tenant.no, .at = r->now};
     if (!identify(r, &record) || !control_takes_json(r, false))
         return;
-    struct receipt *c = calloc(1, sizeof *c);
-    if (!c) {
-        request_unavailable(r, -ENOMEM);
+    struct receipt *c = request_keep(r, sizeof *c, free_receipt);
+    if (!c)
         return;
-    }
     c->record = record;
-    r->data = c;
-    r->data_free = free_receipt;
     if (read_receipt(r, c))
         request_change(r, keep, NULL);
 }

@@ -195,13 +195,9 @@ void route_create_replay(struct request *r) {
     _cleanup_json_ json_t *body = request_object(r);
     if (!body)
         return;
-    struct replay_creation *c = calloc(1, sizeof *c);
-    if (!c) {
-        request_unavailable(r, -ENOMEM);
+    struct replay_creation *c = request_keep(r, sizeof *c, free_creation);
+    if (!c)
         return;
-    }
-    r->data = c;
-    r->data_free = free_creation;
     struct field_errors errors = {0};
     c->record = (struct replay_record){.id = control_new_id(r), .most = INT64_MAX};
     c->record.requested_by = slice_of(r->actor);
@@ -239,18 +235,13 @@ static int add_replay(void *arg, const struct replay_record *row) {
 void route_list_replays(struct request *r) {
     struct field_errors errors = {0};
     struct page page;
-    struct store_reader *reader;
     if (!page_begin(r, 'r', NULL, 0, &errors, &page))
         return;
-    if (field_errors_count(&errors)) {
-        request_invalid(r, &errors);
-        page_drop(&page);
-    } else if (!(reader = request_reader(r))) {
-        page_drop(&page);
-    } else {
-        page_answer(r, &page,
-                    store_list_replays(reader, r->tenant.no, page.before, page.limit + 1, add_replay, &page));
-    }
+    struct store_reader *reader = page_reader(r, &page, &errors);
+    if (!reader)
+        return;
+    page_answer(r, &page,
+                store_list_replays(reader, r->tenant.no, page.before, page.limit + 1, add_replay, &page));
 }
 
 static int answer_replay(void *arg, const struct replay_record *row) {
@@ -265,7 +256,7 @@ static void no_replay(struct request *r) {
 void route_get_replay(struct request *r) {
     struct id id;
     struct store_reader *reader;
-    if (!control_no_query(r) || !request_id(r, ID_REPLAY, &id) || !(reader = request_reader(r)))
+    if (!request_no_query(r) || !request_id(r, ID_REPLAY, &id) || !(reader = request_reader(r)))
         return;
     int e = store_read_replay(reader, r->tenant.no, id, answer_replay, r);
     if (e == -ENOENT)
@@ -292,6 +283,6 @@ static int cancel(struct request *r, struct store *s) {
 
 void route_cancel_replay(struct request *r) {
     struct id id;
-    if (control_no_query(r) && request_id(r, ID_REPLAY, &id))
+    if (request_no_query(r) && request_id(r, ID_REPLAY, &id))
         request_change(r, cancel, created);
 }

@@ -30,7 +30,6 @@ void route_list_secrets(struct request *r) {
     struct field_errors errors = {0};
     struct page page;
     struct found_subscription found;
-    struct store_reader *reader;
     if (!page_begin(r, 'c', NULL, 0, &errors, &page))
         return;
     if (!control_subscription(r, &found)) {
@@ -38,14 +37,10 @@ void route_list_secrets(struct request *r) {
         return;
     }
     json_decref(found.json);
-    if (field_errors_count(&errors)) {
-        request_invalid(r, &errors);
-        page_drop(&page);
-    } else if (!(reader = request_reader(r))) {
-        page_drop(&page);
-    } else {
-        page_answer(r, &page, store_list_secrets(reader, found.no, r->now, list_secret, &page));
-    }
+    struct store_reader *reader = page_reader(r, &page, &errors);
+    if (!reader)
+        return;
+    page_answer(r, &page, store_list_secrets(reader, found.no, r->now, list_secret, &page));
 }
 
 /* ---- rotating ---- */
@@ -153,20 +148,16 @@ static bool read_rotation(struct request *r, int scheme, struct rotation *n) {
 
 void route_rotate_secret(struct request *r) {
     struct found_subscription found;
-    if (!(r->body.n ? control_takes_json(r, false) : control_no_query(r)) || !control_subscription(r, &found))
+    if (!(r->body.n ? control_takes_json(r, false) : request_no_query(r)) || !control_subscription(r, &found))
         return;
     int scheme = subscription_scheme(found.json);
     json_decref(found.json);
     CHECK(scheme >= 0); /* a normal form has one */
-    struct rotation *n = calloc(1, sizeof *n);
-    if (!n) {
-        request_unavailable(r, -ENOMEM);
+    struct rotation *n = request_keep(r, sizeof *n, free_rotation);
+    if (!n)
         return;
-    }
     n->no = found.no;
     memcpy(n->id, found.id, sizeof n->id);
-    r->data = n;
-    r->data_free = free_rotation;
     if (read_rotation(r, scheme, n))
         request_change(r, rotate, rotated);
 }
@@ -196,7 +187,7 @@ void route_subscription_stats(struct request *r) {
     struct lane_stats stats;
     uint64_t pending = 0, dlq = 0;
     struct store_reader *reader;
-    if (!control_no_query(r) || !control_subscription(r, &found))
+    if (!request_no_query(r) || !control_subscription(r, &found))
         return;
     const json_t *policy = json_object_get(found.json, "policy");
     json_int_t max_in_flight = json_integer_value(json_object_get(policy, "max_in_flight"));
@@ -249,14 +240,15 @@ static int make_test_event(int64_t now, struct publish *ret) {
 
 void route_test_subscription(struct request *r) {
     struct found_subscription found;
-    if (!control_no_query(r) || !control_subscription(r, &found))
+    if (!request_no_query(r) || !control_subscription(r, &found))
         return;
     json_decref(found.json);
-    struct test *t = calloc(1, sizeof *t);
-    int e = t ? make_test_event(r->now, &t->event.publish) : -ENOMEM;
+    struct test *t = request_keep(r, sizeof *t, free);
+    if (!t)
+        return;
+    int e = make_test_event(r->now, &t->event.publish);
     if (e < 0) {
         CHECK(e == -ENOMEM); /* the event is ours */
-        free(t);
         request_unavailable(r, e);
         return;
     }
@@ -267,8 +259,6 @@ void route_test_subscription(struct request *r) {
                                         .events = &t->event,
                                         .done = tested};
     memcpy(t->ingest.tenant_id, r->tenant.id, sizeof t->ingest.tenant_id);
-    r->data = t;
-    r->data_free = free;
     request_suspend(r);
     e = ingest_submit(r->o->ingest, &t->ingest, r->now);
     if (e < 0) {

@@ -15,7 +15,7 @@
 
 void route_get_subscription(struct request *r) {
     struct found_subscription found;
-    if (control_no_query(r) && control_subscription(r, &found))
+    if (request_no_query(r) && control_subscription(r, &found))
         request_json(r, 200, found.json);
 }
 
@@ -44,21 +44,16 @@ void route_list_subscriptions(struct request *r) {
     struct field_errors errors = {0};
     struct query_param filter = {.name = "status"};
     struct listing l = {.tenant_id = r->tenant.id};
-    struct store_reader *reader;
     if (!page_begin(r, 's', &filter, 1, &errors, &l.page))
         return;
     int status = status_filter(&filter, &errors);
-    if (field_errors_count(&errors)) {
-        request_invalid(r, &errors);
-        page_drop(&l.page);
-    } else if (!(reader = request_reader(r))) {
-        page_drop(&l.page);
-    } else {
-        uint32_t before = l.page.before > UINT32_MAX ? UINT32_MAX : (uint32_t)l.page.before;
-        page_answer(r, &l.page,
-                    store_list_subscriptions(reader, r->tenant.no, status, before, l.page.limit + 1,
-                                             list_subscription, &l));
-    }
+    struct store_reader *reader = page_reader(r, &l.page, &errors);
+    if (!reader)
+        return;
+    uint32_t before = l.page.before > UINT32_MAX ? UINT32_MAX : (uint32_t)l.page.before;
+    page_answer(r, &l.page,
+                store_list_subscriptions(reader, r->tenant.no, status, before, l.page.limit + 1,
+                                         list_subscription, &l));
 }
 
 /* ---- what may be stored ---- */
@@ -239,13 +234,9 @@ void route_create_subscription(struct request *r) {
     _cleanup_json_ json_t *body = request_object(r);
     if (!body)
         return;
-    struct creation *c = calloc(1, sizeof *c);
-    if (!c) {
-        request_unavailable(r, -ENOMEM);
+    struct creation *c = request_keep(r, sizeof *c, free_creation);
+    if (!c)
         return;
-    }
-    r->data = c;
-    r->data_free = free_creation;
     if (!read_creation(r, body, c))
         return;
     if (!c->lookup.host[0]) {
@@ -435,14 +426,10 @@ void route_patch_subscription(struct request *r) {
     _cleanup_json_ json_t *patch = request_object(r);
     if (!patch)
         return;
-    struct patching *p = calloc(1, sizeof *p);
-    if (!p) {
-        request_unavailable(r, -ENOMEM);
+    struct patching *p = request_keep(r, sizeof *p, free_patching);
+    if (!p)
         return;
-    }
     *p = (struct patching){.r = r, .patch = TAKE_PTR(patch), .no = found.no};
-    r->data = p;
-    r->data_free = free_patching;
     if (!names_host(r, p)) {
         request_change(r, change, changed);
         return;
@@ -506,19 +493,15 @@ static void deleted(struct writer_job *job, int result) {
 
 void route_delete_subscription(struct request *r) {
     struct found_subscription found;
-    if (!control_no_query(r) || !control_subscription(r, &found))
+    if (!request_no_query(r) || !control_subscription(r, &found))
         return;
     json_decref(found.json);
-    struct deletion *d = calloc(1, sizeof *d);
-    if (!d) {
-        request_unavailable(r, -ENOMEM);
+    struct deletion *d = request_keep(r, sizeof *d, free);
+    if (!d)
         return;
-    }
     *d = (struct deletion){
         .job = {.run = delete_it, .done = deleted, .guarded = true}, .r = r, .no = found.no};
     memcpy(d->id, found.id, sizeof d->id);
-    r->data = d;
-    r->data_free = free;
     request_suspend(r);
     int e = writer_submit(r->o->writer, &d->job);
     if (e < 0) {

@@ -39,7 +39,7 @@ static int list_tenant(void *arg, const struct tenant_record *row) {
 void route_get_tenant(struct request *r) {
     json_t *found = NULL;
     struct store_reader *reader;
-    if (!control_no_query(r) || !(reader = request_reader(r)))
+    if (!request_no_query(r) || !(reader = request_reader(r)))
         return;
     int e = store_read_tenant(reader, slice_of(r->tenant.id), take_tenant, &found);
     if (e == -ENOENT)
@@ -53,18 +53,13 @@ void route_get_tenant(struct request *r) {
 void route_list_tenants(struct request *r) {
     struct field_errors errors = {0};
     struct page page;
-    struct store_reader *reader;
     if (!page_begin(r, 't', NULL, 0, &errors, &page))
         return;
-    if (field_errors_count(&errors)) {
-        request_invalid(r, &errors);
-        page_drop(&page);
-    } else if (!(reader = request_reader(r))) {
-        page_drop(&page);
-    } else {
-        uint32_t before = page.before > UINT32_MAX ? UINT32_MAX : (uint32_t)page.before;
-        page_answer(r, &page, store_list_tenants(reader, before, page.limit + 1, list_tenant, &page));
-    }
+    struct store_reader *reader = page_reader(r, &page, &errors);
+    if (!reader)
+        return;
+    uint32_t before = page.before > UINT32_MAX ? UINT32_MAX : (uint32_t)page.before;
+    page_answer(r, &page, store_list_tenants(reader, before, page.limit + 1, list_tenant, &page));
 }
 
 /* ---- changing ---- */
@@ -84,15 +79,11 @@ static void free_change(void *data) {
 
 /* Takes doc over; NULL after having answered. */
 static struct tenant_change *keep_change(struct request *r, json_t *doc) {
-    struct tenant_change *c = calloc(1, sizeof *c);
-    if (!c) {
+    struct tenant_change *c = request_keep(r, sizeof *c, free_change);
+    if (c)
+        c->doc = doc;
+    else
         json_decref(doc);
-        request_unavailable(r, -ENOMEM);
-        return NULL;
-    }
-    c->doc = doc;
-    r->data = c;
-    r->data_free = free_change;
     return c;
 }
 
@@ -233,6 +224,6 @@ static void deleted(struct request *r) {
 }
 
 void route_delete_tenant(struct request *r) {
-    if (control_no_query(r))
+    if (request_no_query(r))
         request_change(r, remove_tenant, deleted);
 }

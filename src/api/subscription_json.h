@@ -1,41 +1,16 @@
-/* What the control plane's routes share: pages of lists, the subscription of a path, its secrets, and how
- * they are rendered. Functions that return bool return false after having answered. */
+/* What the control plane's routes share: the subscription of a path, its secrets, and how they are rendered.
+ * Functions that return bool return false after having answered. */
 #pragma once
 
-#include "api/request.h"
+#include "api/page.h"
 
 DEFINE_CLEANUP(cleanup_json, json_t, json_decref)
 #define _cleanup_json_ _cleanup_(cleanup_json)
 
 /* ---- what came ---- */
 
-/* Refuses every query parameter: for routes that know none. */
-bool control_no_query(struct request *r);
 /* No query parameters, and a body of JSON (for a PATCH also application/merge-patch+json). */
 bool control_takes_json(struct request *r, bool patch);
-
-/* ---- pages ---- */
-
-/* A page of a list, newest first, while it is filled. Ask the store for limit + 1 rows before `before`. */
-struct page {
-    char list; /* the cursor's letter */
-    size_t limit;
-    uint64_t before; /* position of the last row of the page before; 0: from the newest */
-    uint64_t last;
-    bool more;
-    json_t *data;
-};
-
-/* Reads ?limit, ?cursor and the filters. Adds what is wrong to errors; false: the query cannot be decoded
- * (answered 400), or memory is out. End with page_answer or page_drop. */
-enum { PAGE_FILTERS_MAX = 4 };
-bool page_begin(struct request *r, char list, struct query_param *filters, size_t n,
-                struct field_errors *errors, struct page *ret);
-/* Takes the row over. 0; 1: the page is full, stop; -ENOMEM, also for a row that is NULL. */
-int page_add(struct page *p, uint64_t position, json_t *row);
-/* Answers 200 with the page, or 503 when `result` is negative. */
-void page_answer(struct request *r, struct page *p, int result);
-void page_drop(struct page *p);
 
 /* ---- rendering; NULL when memory is out ---- */
 
