@@ -1,27 +1,17 @@
-/* Searching the deliveries, newest first.
- *
- * A page begins and ends within a span of (event, subscription); every filter on time, event and cursor only
- * narrows the span, and with it the days that are looked into. A walk steps through it along the index that
- * the filters choose, through what is open and what is closed at once, a round of rows at a time, looking at
- * a delivery's own columns alone; only what is wanted is read whole. Each step costs of a budget, and a page
- * that has used it up ends where it is: nobody's question makes the store look at more. */
+/* Searching the deliveries (store/search.h): through what is open and what is closed at once, a round of rows
+ * at a time. A span's bounds are bounds of the partitions' key, too: other days are not looked into. */
 #include <errno.h>
 
 #include "store/postgres/read.h"
+#include "store/search.h"
 
 enum {
-    BUDGET = 5000,      /* of a page: rows that lie together */
-    COST_SCATTERED = 5, /* of a row that lies on a page of its own */
-    SORTED_MAX = 10000, /* so many failing deliveries of one subscription are sorted for a page */
     LEASED_MAX = 50000, /* so many that are under way, on all nodes together */
     ROUND_FIRST = 64,   /* rows of a page's first round; later ones have more */
     ROUND_MAX = 1024,
     TABLE_OPEN = 1,
     TABLE_CLOSED = 2,
 };
-
-/* Past every subscription. */
-#define ALL_OF_EVENT (INT64_C(1) << 32)
 
 /* Parameters: tenant, first event, last event, subscription before which it ends in that, limit, whether what
  * is open and what is closed is looked at, and what the walk asks for. */
@@ -57,7 +47,7 @@ static const char by_error[] = BOTH("d.last_error IS NOT NULL AND d.last_error=$
 static const char dead[] = CLOSED("d.state=4");
 static const char dead_of_subscription[] = CLOSED("d.state=4 AND d.subscription=$8");
 static const char failing[] = OPEN("(d.state=2 OR d.state=5) AND d.state=$8");
-/* Sorted: no more than SORTED_MAX. */
+/* Sorted: no more than SEARCH_SORTED_MAX. */
 static const char failing_of_subscription[] =
     "WITH failing AS MATERIALIZED (SELECT d.* FROM deliveries_open d WHERE d.subscription=$8 AND (d.state=2 "
     "OR d.state=5) ORDER BY d.window_at LIMIT $9) SELECT " COLUMNS
@@ -67,12 +57,6 @@ static const char by_lease[] =
     "WITH leased AS MATERIALIZED (SELECT d.* FROM deliveries_open d WHERE d.lease_until IS NOT NULL ORDER BY "
     "d.lease_until LIMIT $8) SELECT " COLUMNS
     "NULL::smallint FROM leased d WHERE d.tenant=$1 AND $6 AND" SPAN NEWEST_FIRST;
-
-/* Deliveries from first_event on that come before (event, subscription); subscription is at least 2, for of
- * an event nothing comes before the first. */
-struct span {
-    int64_t first_event, event, subscription;
-};
 
 /* What a walk goes along. */
 struct route {
@@ -99,28 +83,18 @@ struct walk {
 
 /* ---- one row ---- */
 
-static bool same_or_any(int64_t wanted, int64_t value) {
-    return !wanted || wanted == value;
-}
-
-static bool may_match(const struct delivery_query *q, int64_t subscription, int64_t state, int64_t status,
-                      int64_t error, int64_t reason) {
-    return same_or_any(q->subscription_no, subscription) && (q->state < 0 || q->state == state) &&
-           same_or_any(q->status, status) && same_or_any(q->error, error) &&
-           (!q->reason || (q->reason == reason && state == DELIVERY_DLQ));
-}
-
 /* By its event as well; and once more by the rest, which may have moved on since it was chosen. */
 static int give_if_wanted(void *arg, const struct delivery_row *row) {
     struct walk *w = arg;
-    bool wanted =
-        w->n < w->q->limit &&
-        may_match(w->q, row->subscription_no, row->state, row->last_status, row->last_error, row->reason) &&
-        (!w->q->event_type.p || slice_eq(w->q->event_type, row->event_type)) &&
-        (!w->q->ordering_key.p || slice_eq(w->q->ordering_key, row->ordering_key));
+    struct search_columns d = {.subscription = row->subscription_no,
+                               .state = row->state,
+                               .status = row->last_status,
+                               .error = row->last_error,
+                               .reason = row->reason};
+    bool wanted = w->n < w->q->limit && search_matches(w->q, &d) && search_matches_event(w->q, row);
     /* Its event was read, too. */
     if (!wanted) {
-        w->budget -= COST_SCATTERED;
+        w->budget -= SEARCH_SCATTERED;
         return 0;
     }
     w->n++;
@@ -138,21 +112,19 @@ static int give_chosen(struct walk *w) {
     return r;
 }
 
-static void stop_at(struct walk *w, int64_t event, int64_t subscription) {
-    *w->stop = (struct delivery_stop){true, (uint64_t)event,
-                                      subscription ? (uint32_t)subscription : 1 /* all of it */};
-}
-
 /* Looks at a round's rows. 0 when the walk goes on; 1 when the page has ended; else what went wrong. */
 static int look_at(struct walk *w, struct pg_rows *rows, int cost) {
     while (pg_next(rows)) {
         int64_t event = pg_column_int(rows, 0), subscription = pg_column_int(rows, 1);
+        struct search_columns d = {.subscription = subscription,
+                                   .state = pg_column_int(rows, 2),
+                                   .status = pg_column_int(rows, 3),
+                                   .error = pg_column_int(rows, 4),
+                                   .reason = pg_column_int(rows, 5)};
         w->budget -= cost;
         w->span.event = event;
         w->span.subscription = subscription;
-        if (!pg_column_null(rows, 1) &&
-            may_match(w->q, subscription, pg_column_int(rows, 2), pg_column_int(rows, 3),
-                      pg_column_int(rows, 4), pg_column_int(rows, 5))) {
+        if (!pg_column_null(rows, 1) && search_matches(w->q, &d)) {
             pg_delivery_keys_add(&w->chosen, (uint64_t)event, (uint32_t)subscription);
             w->chosen_n++;
         }
@@ -166,37 +138,11 @@ static int look_at(struct walk *w, struct pg_rows *rows, int cost) {
         if (!full && w->budget > 0)
             continue;
         if (!full)
-            stop_at(w, event, subscription);
+            *w->stop = search_stop(event, subscription);
         w->ended = true;
         return 1;
     }
     return 0;
-}
-
-/* ---- spans ---- */
-
-static struct span up_to(const struct span *s, int64_t event, int64_t subscription) {
-    return subscription > 1 ? (struct span){s->first_event, event, subscription}
-                            : (struct span){s->first_event, event - 1, ALL_OF_EVENT};
-}
-
-static void span_end_at(struct span *s, uint64_t event) {
-    if ((int64_t)event <= s->event)
-        *s = up_to(s, (int64_t)event, 0);
-}
-
-static struct span span_of(const struct delivery_query *q) {
-    struct span s = {(int64_t)id_key_at(q->since), (int64_t)ID_KEY_MAX, ALL_OF_EVENT};
-    if (q->before_event_key)
-        s = up_to(&s, (int64_t)q->before_event_key, q->before_subscription_no);
-    if (q->until)
-        span_end_at(&s, id_key_at(q->until));
-    if (q->event_key) {
-        span_end_at(&s, q->event_key + 1);
-        if ((int64_t)q->event_key > s.first_event)
-            s.first_event = (int64_t)q->event_key;
-    }
-    return s;
 }
 
 /* ---- walks ---- */
@@ -216,7 +162,7 @@ static int query_round(struct walk *w, const struct route *r, size_t limit, stru
         pg_bytea(p, r->bytes);
     else
         pg_bigint(p, r->number);
-    pg_bigint(p, SORTED_MAX);
+    pg_bigint(p, SEARCH_SORTED_MAX);
     return pg_query(w->c, r->sql, ret);
 }
 
@@ -238,7 +184,7 @@ static int walk(struct walk *w, struct route r) {
         e = look_at(w, &rows, r.cost);
         if (e != 0)
             return e;
-        w->span = up_to(&w->span, w->span.event, w->span.subscription);
+        w->span = span_before(&w->span, w->span.event, w->span.subscription);
         size = size * 4 < ROUND_MAX ? size * 4 : ROUND_MAX;
     }
     return 0;
@@ -247,11 +193,7 @@ static int walk(struct walk *w, struct route r) {
 /* The one delivery of an event to a subscription. */
 static int look_up(struct walk *w) {
     const struct delivery_query *q = w->q;
-    const struct span *s = &w->span;
-    bool within = (int64_t)q->event_key >= s->first_event &&
-                  ((int64_t)q->event_key < s->event ||
-                   ((int64_t)q->event_key == s->event && q->subscription_no < s->subscription));
-    if (!within)
+    if (!span_has(&w->span, q->event_key, q->subscription_no))
         return 0;
     pg_delivery_keys_add(&w->chosen, q->event_key, q->subscription_no);
     w->chosen_n = 1;
@@ -265,7 +207,7 @@ static int few_retrying(struct pg *c, uint32_t subscription_no) {
     _cleanup_pg_rows_ struct pg_rows rows = {0};
     struct pg_params *p = pg_params(c);
     pg_int(p, (int32_t)subscription_no);
-    pg_int(p, SORTED_MAX);
+    pg_int(p, SEARCH_SORTED_MAX);
     int r = pg_query_row(c,
                          "SELECT 1 FROM deliveries_open WHERE subscription=$1 AND (state=2 OR state=5)"
                          " ORDER BY window_at LIMIT 1 OFFSET $2",
@@ -281,52 +223,55 @@ static int tables_of(const struct delivery_query *q) {
     return q->reason ? tables & TABLE_CLOSED : tables;
 }
 
-static int walk_of_subscription(struct walk *w, int tables) {
+/* Along an index whose rows lie apart. */
+static int walk_along(struct walk *w, const char *sql, int64_t which) {
+    return walk(
+        w, (struct route){.sql = sql, .tables = tables_of(w->q), .cost = SEARCH_SCATTERED, .number = which});
+}
+
+static int walk_of_subscription(struct walk *w) {
     const struct delivery_query *q = w->q;
-    struct route r = {
-        .sql = by_subscription, .tables = tables, .cost = COST_SCATTERED, .number = q->subscription_no};
-    if (q->state == DELIVERY_DLQ || q->reason) {
-        r.sql = dead_of_subscription;
-    } else if (q->state == DELIVERY_RETRY || q->state == DELIVERY_REPLAYING) {
-        int few = few_retrying(w->c, q->subscription_no);
-        if (few < 0)
-            return few;
-        r.sql = few ? failing_of_subscription : by_subscription;
-    }
-    return walk(w, r);
+    if (q->state == DELIVERY_DLQ || q->reason)
+        return walk_along(w, dead_of_subscription, q->subscription_no);
+    int few = search_is_failed_state(q->state) ? few_retrying(w->c, q->subscription_no) : 0;
+    if (few < 0)
+        return few;
+    return walk_along(w, few ? failing_of_subscription : by_subscription, q->subscription_no);
 }
 
 /* The rarer what a filter lets through, the earlier it chooses. */
 static int choose(struct walk *w) {
     const struct delivery_query *q = w->q;
-    int tables = tables_of(q);
+    struct route together = {.sql = by_key, .tables = tables_of(q), .cost = 1};
+    struct route apart = {.tables = tables_of(q), .cost = SEARCH_SCATTERED};
     if (q->event_key)
-        return q->subscription_no ? look_up(w)
-                                  : walk(w, (struct route){.sql = by_key, .tables = tables, .cost = 1});
-    if (q->ordering_key.p)
-        return walk(w, (struct route){.sql = by_ordering_key,
-                                      .tables = tables,
-                                      .cost = COST_SCATTERED,
-                                      .bytes = q->ordering_key});
-    if (q->state == DELIVERY_ATTEMPTING)
-        return walk(w, (struct route){.sql = by_lease, .tables = tables, .cost = 1, .number = LEASED_MAX});
+        return q->subscription_no ? look_up(w) : walk(w, together);
+    if (q->ordering_key.p) {
+        apart.sql = by_ordering_key;
+        apart.bytes = q->ordering_key;
+        return walk(w, apart);
+    }
+    if (q->state == DELIVERY_ATTEMPTING) {
+        together.sql = by_lease;
+        together.number = LEASED_MAX;
+        return walk(w, together);
+    }
     if (q->error)
-        return walk(
-            w, (struct route){.sql = by_error, .tables = tables, .cost = COST_SCATTERED, .number = q->error});
+        return walk_along(w, by_error, q->error);
     if (q->status >= 300)
-        return walk(w, (struct route){
-                           .sql = by_status, .tables = tables, .cost = COST_SCATTERED, .number = q->status});
+        return walk_along(w, by_status, q->status);
     if (q->subscription_no)
-        return walk_of_subscription(w, tables);
+        return walk_of_subscription(w);
     if (q->state == DELIVERY_DLQ || q->reason)
-        return walk(w, (struct route){.sql = dead, .tables = tables, .cost = COST_SCATTERED});
-    if (q->state == DELIVERY_RETRY || q->state == DELIVERY_REPLAYING)
-        return walk(
-            w, (struct route){.sql = failing, .tables = tables, .cost = COST_SCATTERED, .number = q->state});
-    if (q->event_type.p)
-        return walk(w, (struct route){
-                           .sql = by_type, .tables = tables, .cost = COST_SCATTERED, .text = q->event_type});
-    return walk(w, (struct route){.sql = by_key, .tables = tables, .cost = 1});
+        return walk_along(w, dead, 0);
+    if (search_is_failed_state(q->state))
+        return walk_along(w, failing, q->state);
+    if (q->event_type.p) {
+        apart.sql = by_type;
+        apart.text = q->event_type;
+        return walk(w, apart);
+    }
+    return walk(w, together);
 }
 
 int postgres_list_deliveries(struct store_reader *r, const struct delivery_query *q, delivery_row_fn fn,
@@ -335,7 +280,7 @@ int postgres_list_deliveries(struct store_reader *r, const struct delivery_query
     struct walk w = {.c = &pg_reader_of(r)->conn,
                      .q = q,
                      .span = span_of(q),
-                     .budget = q->budget ? (int)q->budget : BUDGET,
+                     .budget = search_budget(q),
                      .fn = fn,
                      .arg = arg,
                      .stop = ret_stop,

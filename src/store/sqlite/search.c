@@ -1,22 +1,23 @@
-/* Searching the deliveries, newest first.
- *
- * A page begins and ends within a span of (event, subscription); every filter on time, event and cursor only
- * narrows the span. A walk steps through it along the index that the filters choose, looking at a delivery's
- * own columns alone; only what is wanted is read whole. Each step costs of a budget, and a page that has used
- * it up ends where it is: nobody's question makes the store look at more. */
+/* Searching the deliveries (store/search.h): along indexes, and the logs that are filled in behind the
+ * events. */
 #include <errno.h>
 
+#include "store/search.h"
 #include "store/sqlite/sqlite.h"
 
-enum {
-    BUDGET = 5000,      /* of a page: rows that lie together */
-    COST_SCATTERED = 5, /* of a row that lies on a page of its own */
-    BUDGET_NEWER = 20,  /* times as much of what a log has not taken in yet, which lies together in memory */
-    SORTED_MAX = 10000, /* so many failing deliveries of one subscription are sorted for a page */
-};
+enum { BUDGET_NEWER = 20 }; /* times as much of what a log has not taken in, which lies together in memory */
 
-/* Past every subscription. */
-#define ALL_OF_EVENT (INT64_C(1) << 32)
+/* What every walk yields of a row. */
+enum {
+    ROW_EVENT,
+    ROW_SUBSCRIPTION,
+    ROW_TENANT,
+    ROW_STATE,
+    ROW_STATUS,
+    ROW_ERROR,
+    ROW_REASON,
+    ROW_IS_NONE, /* an event without a delivery */
+};
 
 #define COLUMNS      "d.subscription, d.tenant, d.state, d.last_status, d.last_error, d.reason, d.event IS NULL"
 #define ROW          "SELECT d.event, " COLUMNS " FROM "
@@ -68,12 +69,6 @@ static const char newer_of_type[] = OF_EVENTS
     "AND "
     "e.key <= ?3 ORDER BY e.key DESC, d.subscription DESC LIMIT ?5";
 
-/* Deliveries from first_event on that come before (event, subscription); subscription is at least 2, for of
- * an event nothing comes before the first. */
-struct span {
-    int64_t first_event, event, subscription;
-};
-
 struct walk {
     struct connection *c;
     const struct delivery_query *q;
@@ -89,24 +84,22 @@ struct walk {
 
 /* ---- one row ---- */
 
-static bool same_or_any(int64_t wanted, int64_t value) {
-    return !wanted || wanted == value;
-}
-
 /* By what the walk itself yields. */
 static bool may_match(const struct delivery_query *q, sqlite3_stmt *st) {
-    return !column_int(st, 7) && column_int(st, 2) == q->tenant_no &&
-           same_or_any(q->subscription_no, column_int(st, 1)) &&
-           (q->state < 0 || q->state == column_int(st, 3)) && same_or_any(q->status, column_int(st, 4)) &&
-           same_or_any(q->error, column_int(st, 5)) &&
-           (!q->reason || (q->reason == column_int(st, 6) && column_int(st, 3) == DELIVERY_DLQ));
+    if (column_int(st, ROW_IS_NONE) || column_int(st, ROW_TENANT) != q->tenant_no)
+        return false;
+    struct search_columns d = {.subscription = column_int(st, ROW_SUBSCRIPTION),
+                               .state = column_int(st, ROW_STATE),
+                               .status = column_int(st, ROW_STATUS),
+                               .error = column_int(st, ROW_ERROR),
+                               .reason = column_int(st, ROW_REASON)};
+    return search_matches(q, &d);
 }
 
 /* By its event. */
 static int give_if_wanted(void *arg, const struct delivery_row *row) {
     struct walk *w = arg;
-    w->counts = (!w->q->event_type.p || slice_eq(w->q->event_type, row->event_type)) &&
-                (!w->q->ordering_key.p || slice_eq(w->q->ordering_key, row->ordering_key));
+    w->counts = search_matches_event(w->q, row);
     return w->counts ? w->fn(w->arg, row) : 0;
 }
 
@@ -118,20 +111,15 @@ static int give(struct walk *w, uint64_t event_key, uint32_t subscription_no) {
         w->n++;
     /* Its event was read, too. */
     else
-        w->budget -= COST_SCATTERED;
+        w->budget -= SEARCH_SCATTERED;
     return r == -ENOENT ? 0 : r;
-}
-
-static void stop_at(struct walk *w, int64_t event, int64_t subscription) {
-    *w->stop = (struct delivery_stop){true, (uint64_t)event,
-                                      subscription ? (uint32_t)subscription : 1 /* all of it */};
 }
 
 /* 0 when the statement is at its end; 1 when the page is. */
 static int walk_rows(struct walk *w, sqlite3_stmt *st, int cost) {
     int r;
     while ((r = statement_next(w->c, st)) > 0) {
-        int64_t event = column_int(st, 0), subscription = column_int(st, 1);
+        int64_t event = column_int(st, ROW_EVENT), subscription = column_int(st, ROW_SUBSCRIPTION);
         w->budget -= cost;
         r = may_match(w->q, st) ? give(w, (uint64_t)event, (uint32_t)subscription) : 0;
         bool full = w->n >= w->q->limit;
@@ -141,7 +129,7 @@ static int walk_rows(struct walk *w, sqlite3_stmt *st, int cost) {
         if (r != 0)
             return r;
         if (!full)
-            stop_at(w, event, subscription);
+            *w->stop = search_stop(event, subscription);
         w->ended = true;
         return 1;
     }
@@ -149,30 +137,6 @@ static int walk_rows(struct walk *w, sqlite3_stmt *st, int cost) {
 }
 
 /* ---- spans ---- */
-
-static struct span up_to(const struct span *s, int64_t event, int64_t subscription) {
-    return subscription > 1 ? (struct span){s->first_event, event, subscription}
-                            : (struct span){s->first_event, event - 1, ALL_OF_EVENT};
-}
-
-static void span_end_at(struct span *s, uint64_t event) {
-    if ((int64_t)event <= s->event)
-        *s = up_to(s, (int64_t)event, 0);
-}
-
-static struct span span_of(const struct delivery_query *q) {
-    struct span s = {(int64_t)id_key_at(q->since), (int64_t)ID_KEY_MAX, ALL_OF_EVENT};
-    if (q->before_event_key)
-        s = up_to(&s, (int64_t)q->before_event_key, q->before_subscription_no);
-    if (q->until)
-        span_end_at(&s, id_key_at(q->until));
-    if (q->event_key) {
-        span_end_at(&s, q->event_key + 1);
-        if ((int64_t)q->event_key > s.first_event)
-            s.first_event = (int64_t)q->event_key;
-    }
-    return s;
-}
 
 /* The span's part after `event`; false when it is empty. */
 static bool part_after(const struct span *s, int64_t event, struct span *ret) {
@@ -223,15 +187,15 @@ static int walk_hours(struct walk *w, const struct hours *h, const struct span *
     int r = 0;
     for (int64_t hour = s->event >> 34;
          (r = log_find_hour(w->c, h->find, &hour)) > 0 && hour >= s->first_event >> 34; hour--) {
-        sqlite3_stmt *st = prepare(w, h->rows, s, COST_SCATTERED);
+        sqlite3_stmt *st = prepare(w, h->rows, s, SEARCH_SCATTERED);
         bind_int(st, 6, hour);
         bind_int(st, 7, h->which);
-        r = walk_rows(w, st, COST_SCATTERED);
+        r = walk_rows(w, st, SEARCH_SCATTERED);
         if (r != 0)
             return r;
-        w->budget -= COST_SCATTERED;
+        w->budget -= SEARCH_SCATTERED;
         if (w->budget <= 0) {
-            stop_at(w, hour << 34, 1);
+            *w->stop = search_stop(hour << 34, 1);
             w->ended = true;
             return 1;
         }
@@ -257,7 +221,8 @@ static int walk_subscription(struct walk *w) {
     int64_t watermark = 0;
     int r = log_watermark(w->c, &watermark);
     /* Of this subscription, the cursor's own event belongs to the page only when its number comes before. */
-    w->span = up_to(&w->span, w->span.event, w->q->subscription_no < w->span.subscription ? ALL_OF_EVENT : 0);
+    w->span = span_before(&w->span, w->span.event,
+                          w->q->subscription_no < w->span.subscription ? SPAN_ALL_OF_EVENT : 0);
     return r < 0 ? r : walk_log(w, &h, watermark);
 }
 
@@ -270,19 +235,15 @@ static int walk_type(struct walk *w) {
 }
 
 static int walk_ordering_key(struct walk *w) {
-    sqlite3_stmt *st = prepare(w, by_ordering_key, &w->span, COST_SCATTERED);
+    sqlite3_stmt *st = prepare(w, by_ordering_key, &w->span, SEARCH_SCATTERED);
     bind_text(st, 6, w->q->ordering_key);
-    return walk_rows(w, st, COST_SCATTERED);
+    return walk_rows(w, st, SEARCH_SCATTERED);
 }
 
 /* The one delivery of an event to a subscription. */
 static int look_up(struct walk *w) {
     const struct delivery_query *q = w->q;
-    const struct span *s = &w->span;
-    bool within = (int64_t)q->event_key >= s->first_event &&
-                  ((int64_t)q->event_key < s->event ||
-                   ((int64_t)q->event_key == s->event && q->subscription_no < s->subscription));
-    if (!within)
+    if (!span_has(&w->span, q->event_key, q->subscription_no))
         return 0;
     struct span one = {(int64_t)q->event_key, (int64_t)q->event_key, (int64_t)q->subscription_no + 1};
     w->budget = 1; /* it is the first row */
@@ -299,22 +260,18 @@ static int few_retrying(struct connection *c, uint32_t subscription_no) {
                                              "subscription=? AND (state = 2 OR state = 5)"
                                              " LIMIT 1 OFFSET ?");
     bind_int(st, 1, subscription_no);
-    bind_int(st, 2, SORTED_MAX);
+    bind_int(st, 2, SEARCH_SORTED_MAX);
     int r = statement_next(c, st);
     if (r > 0)
         statement_done(st);
     return r < 0 ? r : !r;
 }
 
-static bool is_failed_state(int state) {
-    return state == DELIVERY_RETRY || state == DELIVERY_DLQ || state == DELIVERY_REPLAYING;
-}
-
 static int walk_of_subscription(struct walk *w) {
     const struct delivery_query *q = w->q;
     if (q->state == DELIVERY_DLQ || (q->reason && q->state < 0))
-        return walk_simple(w, by_dead_of_subscription, q->subscription_no, COST_SCATTERED);
-    int few = is_failed_state(q->state) ? few_retrying(w->c, q->subscription_no) : 0;
+        return walk_simple(w, by_dead_of_subscription, q->subscription_no, SEARCH_SCATTERED);
+    int few = search_is_failed_state(q->state) ? few_retrying(w->c, q->subscription_no) : 0;
     if (few < 0)
         return few;
     return few ? walk_simple(w, by_retrying_of_subscription, q->subscription_no, 1) : walk_subscription(w);
@@ -330,13 +287,13 @@ static int choose(struct walk *w) {
     if (q->state == DELIVERY_ATTEMPTING)
         return walk_simple(w, by_lease, 0, 1);
     if (q->error)
-        return walk_simple(w, by_error, q->error, COST_SCATTERED);
+        return walk_simple(w, by_error, q->error, SEARCH_SCATTERED);
     if (q->status >= 300)
-        return walk_simple(w, by_status, q->status, COST_SCATTERED);
+        return walk_simple(w, by_status, q->status, SEARCH_SCATTERED);
     if (q->subscription_no)
         return walk_of_subscription(w);
-    if (is_failed_state(q->state) || q->reason)
-        return walk_simple(w, by_failed_state, q->reason ? DELIVERY_DLQ : q->state, COST_SCATTERED);
+    if (search_is_failed_state(q->state) || q->reason)
+        return walk_simple(w, by_failed_state, q->reason ? DELIVERY_DLQ : q->state, SEARCH_SCATTERED);
     return q->event_type.p ? walk_type(w) : walk_simple(w, by_event, 0, 1);
 }
 
@@ -346,7 +303,7 @@ int sqlite_list_deliveries(struct store_reader *r, const struct delivery_query *
     struct walk w = {.c = &sqlite_reader_of(r)->conn,
                      .q = q,
                      .span = span_of(q),
-                     .budget = q->budget ? (int)q->budget : BUDGET,
+                     .budget = search_budget(q),
                      .fn = fn,
                      .arg = arg,
                      .stop = ret_stop};
