@@ -105,7 +105,8 @@ static bool is_through(struct sources *s, int *ret_status) {
     struct source_status status;
     sources_status(s, 0, clock_now_ms(), &status);
     *ret_status = status.health == SOURCE_FAILING ? EXIT_UNREACHABLE : EXIT_DONE;
-    return status.health == SOURCE_FAILING || (status.health == SOURCE_RUNNING && status.lag_ms == 0);
+    return status.health == SOURCE_FAILING || status.health == SOURCE_STANDING_BY ||
+           (status.health == SOURCE_RUNNING && status.lag_ms == 0);
 }
 
 static int relay(struct call *c, const struct source_settings *from) {

@@ -23,14 +23,17 @@ struct cdc {
     struct timeline_history history;
     struct cdc_mapping mapping;
     struct cdc_batch *batch;
-    struct cdc_stream *stream;
+    struct cdc_stream *stream;            /* NULL: it does not have the slot yet */
     struct replication_message held;      /* one that waits for the batch to be published */
     bool holds, broken;                   /* the stream is of no more use */
     struct cdc_position position;         /* everything before it is durable */
     uint64_t kept;                        /* as the store has it; the database is never told more */
     int64_t kept_at, told_at, checked_at; /* monotonic ms */
     bool asked;                           /* the database waits for a status */
-    bool runs;                            /* it has come through a step */
+    /* while another node reads the slot: how far that is, and since when (Unix ms) */
+    uint64_t seen;
+    int64_t seen_at;
+    bool runs; /* it has come through a step */
 };
 
 static int64_t mono_ms(void) {
@@ -98,36 +101,6 @@ static int prepare(struct cdc *c) {
     return r;
 }
 
-static int start(struct cdc *c) {
-    const struct source_settings *from = source_settings(c->source);
-    struct cdc_slot slot;
-    int r = sql_open(c->source, &c->database);
-    if (r == 0)
-        r = replication_open(c->source, &c->replication, &c->history);
-    if (r == 0)
-        r = cdc_database_slot(c->database, &slot);
-    /* Before a slot is made: what the log held then would not know of a publication that comes later. */
-    if (r == 0)
-        r = cdc_database_check(c->database, &c->mapping);
-    if (r == 0)
-        r = cdc_position_find(c->database, &c->history, &slot, &c->position);
-    if (r < 0)
-        return r;
-    c->kept = c->position.lsn;
-    struct cdc_stream_options o = {.source = c->source,
-                                   .database = c->database,
-                                   .mapping = &c->mapping,
-                                   .batch = c->batch,
-                                   .history = &c->history,
-                                   .gaps = c->position.gaps,
-                                   .position = c->position.lsn};
-    r = cdc_stream_new(&o, &c->stream);
-    if (r == 0)
-        r = replication_start(c->replication, from->slot, from->publication, c->position.lsn);
-    c->kept_at = c->told_at = c->checked_at = mono_ms();
-    return r;
-}
-
 static int cdc_open(struct source *s, void **ret) {
     struct cdc *c = calloc(1, sizeof *c);
     if (!c)
@@ -135,13 +108,78 @@ static int cdc_open(struct source *s, void **ret) {
     c->source = s;
     int r = prepare(c);
     if (r == 0)
-        r = start(c);
+        r = sql_open(s, &c->database);
+    /* At once, so that one that stands by has shown that it could take over. */
+    if (r == 0)
+        r = replication_open(s, &c->replication, &c->history);
     if (r < 0) {
         cdc_free(c);
         return r;
     }
     *ret = c;
     return 0;
+}
+
+/* ---- the slot ---- */
+
+static int start(struct cdc *c) {
+    const struct source_settings *from = source_settings(c->source);
+    struct cdc_stream_options o = {.source = c->source,
+                                   .database = c->database,
+                                   .mapping = &c->mapping,
+                                   .batch = c->batch,
+                                   .history = &c->history,
+                                   .gaps = c->position.gaps,
+                                   .position = c->position.lsn};
+    int r = cdc_stream_new(&o, &c->stream);
+    if (r == 0)
+        r = replication_start(c->replication, from->slot, from->publication, c->position.lsn);
+    c->kept = c->position.lsn;
+    c->kept_at = c->told_at = c->checked_at = mono_ms();
+    return r;
+}
+
+static int stand_by(struct cdc *c, const struct cdc_slot *slot) {
+    int64_t now = clock_now_ms();
+    if (slot->confirmed != c->seen || !c->seen_at) {
+        c->seen = slot->confirmed;
+        c->seen_at = now;
+    }
+    cdc_stream_free(c->stream);
+    c->stream = NULL;
+    /* The database has few of them to give. */
+    replication_close(c->replication);
+    c->replication = NULL;
+    return source_stands_by(c->source, slot->lag_bytes > 0 ? c->seen_at : 0);
+}
+
+static int leave_to_reader(struct cdc *c, const struct cdc_slot *slot) {
+    int r = cdc_position_is_shared(c->source, slot);
+    if (r != 0)
+        return r < 0 ? r : stand_by(c, slot);
+    source_fault(
+        c->source, "the replication slot is in use by somebody else", NULL,
+        "a slot feeds one server, and the nodes on its store: name another slot in this section, or end "
+        "what reads this one (active_pid in pg_replication_slots)");
+    return -EBUSY;
+}
+
+/* SOURCE_STANDS_BY: another node has it. */
+static int take_slot(struct cdc *c) {
+    struct cdc_slot slot;
+    int r = cdc_database_slot(c->database, &slot);
+    /* Before a slot is made: what the log held then would not know of a publication that comes later. */
+    if (r == 0)
+        r = cdc_database_check(c->database, &c->mapping);
+    if (r == 0 && slot.active && slot.usable)
+        return leave_to_reader(c, &slot);
+    if (r == 0 && !c->replication)
+        r = replication_open(c->source, &c->replication, &c->history);
+    if (r == 0)
+        r = cdc_position_find(c->database, &c->history, &slot, &c->position);
+    if (r == 0)
+        r = start(c);
+    return r == -EEXIST || r == -EBUSY ? stand_by(c, &slot) : r;
 }
 
 /* ---- how far it has come ---- */
@@ -237,6 +275,11 @@ static int read_stream(struct cdc *c, bool *ret_idle) {
 static int cdc_step(struct source *s, void *state) {
     struct cdc *c = state;
     bool idle = false;
+    if (!c->stream) {
+        int taken = take_slot(c);
+        if (taken != 0)
+            return taken;
+    }
     /* What was left over comes first; the database hears of us meanwhile. */
     int r = cdc_batch_is_empty(c->batch) ? 0 : cdc_batch_publish(c->batch);
     if (r == 0)
@@ -259,7 +302,7 @@ static int cdc_step(struct source *s, void *state) {
 static void cdc_close(void *state) {
     struct cdc *c = state;
     /* So that less is repeated; whether it succeeds does not matter. */
-    if (!c->broken && c->position.lsn > c->kept && keep_position(c) == 0)
+    if (c->stream && !c->broken && c->position.lsn > c->kept && keep_position(c) == 0)
         (void)tell_database(c);
     cdc_free(c);
 }

@@ -74,10 +74,11 @@ static int64_t number_of(struct slice cell) {
 
 static int take_slot(void *arg, const struct slice *cells, size_t n) {
     struct cdc_slot *s = arg;
-    CHECK(n == 5);
+    CHECK(n == 6);
     *s = (struct cdc_slot){.there = true,
                            .usable = is_true(cells[0]),
                            .lost = is_true(cells[1]),
+                           .active = is_true(cells[5]),
                            .lag_bytes = number_of(cells[3]),
                            .kept_bytes = number_of(cells[4])};
     return cells[2].p ? lsn_parse(cells[2], &s->confirmed) : 0;
@@ -86,13 +87,13 @@ static int take_slot(void *arg, const struct slice *cells, size_t n) {
 int cdc_database_slot(struct sql *c, struct cdc_slot *ret) {
     _cleanup_buf_ struct buf text = {0};
     *ret = (struct cdc_slot){0};
-    buf_add_str(
-        &text,
-        "select coalesce(s.plugin = 'pgoutput' and s.database = current_database(), false), "
-        "coalesce(s.wal_status = 'lost', false) or s.restart_lsn is null, s.confirmed_flush_lsn, "
-        "trunc(pg_wal_lsn_diff(w.at, s.confirmed_flush_lsn)), trunc(pg_wal_lsn_diff(w.at, s.restart_lsn)) "
-        "from pg_replication_slots s, (select case when pg_is_in_recovery() then "
-        "pg_last_wal_replay_lsn() else pg_current_wal_lsn() end) w (at) where s.slot_name = ");
+    buf_add_str(&text,
+                "select coalesce(s.plugin = 'pgoutput' and s.database = current_database(), false), "
+                "coalesce(s.wal_status = 'lost', false) or s.restart_lsn is null, s.confirmed_flush_lsn, "
+                "trunc(pg_wal_lsn_diff(w.at, s.confirmed_flush_lsn)), trunc(pg_wal_lsn_diff(w.at, "
+                "s.restart_lsn)), s.active "
+                "from pg_replication_slots s, (select case when pg_is_in_recovery() then "
+                "pg_last_wal_replay_lsn() else pg_current_wal_lsn() end) w (at) where s.slot_name = ");
     add_literal(c, source_settings(c->source)->slot, &text);
     int r = sql_run(c, &text, take_slot, ret);
     if (r == 0 && ret->there)
@@ -111,12 +112,18 @@ int cdc_database_make_slot(struct sql *c, uint64_t *ret_from) {
     add_literal(c, source_settings(c->source)->slot, &text);
     buf_add_str(&text, ", 'pgoutput')");
     int r = sql_run(c, &text, take_lsn, ret_from);
-    if (r == -EPROTO)
+    if (r == -EPROTO) {
+        struct cdc_slot now;
+        int seen = cdc_database_slot(c, &now);
+        if (seen < 0 || now.there)
+            return seen < 0 ? seen : -EEXIST;
         source_fault(
             c->source, "the replication slot cannot be made", c->problem,
             "it takes wal_level = logical, a free slot (max_replication_slots), a user with REPLICATION, and "
             "that transactions which run now end");
-    return r < 0 && r != -EPROTO ? failed(c, r) : r;
+        return r;
+    }
+    return r < 0 ? failed(c, r) : 0;
 }
 
 int cdc_database_drop_slot(struct sql *c) {

@@ -8,14 +8,16 @@
 /* A slot as the database tells of it. */
 struct cdc_slot {
     bool there;
-    bool usable; /* of pgoutput and this database */
-    bool lost;   /* its log is gone */
-    uint64_t confirmed;
+    bool usable;                   /* of pgoutput and this database */
+    bool lost;                     /* its log is gone */
+    bool active;                   /* somebody reads it, or makes it */
+    uint64_t confirmed;            /* 0: it is being made */
     int64_t lag_bytes, kept_bytes; /* of the log: behind `confirmed`, and kept for it */
 };
 /* Negative errno after source_fault, as with all of these. */
 int cdc_database_slot(struct sql *c, struct cdc_slot *ret) MUST_USE;
-/* Makes the source's slot; *ret_from: changes that are committed from there on come through it. */
+/* Makes the source's slot; *ret_from: changes that are committed from there on come through it. -EEXIST,
+ * without a fault: somebody else has just made it. */
 int cdc_database_make_slot(struct sql *c, uint64_t *ret_from) MUST_USE;
 int cdc_database_drop_slot(struct sql *c) MUST_USE;
 

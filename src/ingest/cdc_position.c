@@ -87,6 +87,14 @@ static void go_on_after(struct source *s, const char *gap, const struct cdc_posi
              log_str("source", source_settings(s)->name), log_str("gap", gap), log_str("after", lsn));
 }
 
+int cdc_position_is_shared(struct source *s, const struct cdc_slot *slot) {
+    struct cdc_position ours;
+    if (!slot->confirmed)
+        return 1;
+    int r = load(s, &ours);
+    return r == 0 ? slot->confirmed <= ours.lsn : r == -ENOENT ? 0 : r;
+}
+
 /* ---- the slot ---- */
 
 static int make_slot(struct sql *c, uint64_t *ret_from) {
@@ -124,6 +132,13 @@ static int have_slot(struct sql *c, const struct cdc_slot *slot, uint64_t *ret_f
     return r == 0 ? make_slot(c, ret_from) : r;
 }
 
+/* -EEXIST: it is there by now. */
+static int is_still_gone(struct sql *c) {
+    struct cdc_slot now;
+    int r = cdc_database_slot(c, &now);
+    return r == 0 && now.there ? -EEXIST : r;
+}
+
 int cdc_position_find(struct sql *c, const struct timeline_history *h, const struct cdc_slot *slot,
                       struct cdc_position *ret) {
     struct source *s = c->source;
@@ -140,6 +155,11 @@ int cdc_position_find(struct sql *c, const struct timeline_history *h, const str
     if (r < 0 && r != -ENOENT)
         return r;
     bool is_new = r == -ENOENT;
+    if (!is_new && !slot->there) {
+        r = is_still_gone(c);
+        if (r < 0)
+            return r;
+    }
     if (!is_new && !(gap = find_gap(&was, h, slot))) {
         ret->lsn = was.lsn;
         ret->gaps = was.gaps;

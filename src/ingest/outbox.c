@@ -389,11 +389,8 @@ static int step(struct source *s, void *arg) {
     int r = keep_share(o);
     if (r < 0)
         return r;
-    if (!o->ranges) { /* others work on it */
-        source_caught_up(s);
-        r = source_wait(s, -1, 0, SHARE_MS);
-        return r < 0 ? r : 0;
-    }
+    if (!o->ranges) /* others work on it */
+        return source_stands_by(s, 0);
     forgive(o, mono_ms());
     r = look(o);
     if (r < 0)

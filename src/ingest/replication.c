@@ -179,12 +179,8 @@ static int refused(struct replication *r, const PGresult *result) {
     const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     snprintf(r->problem, sizeof r->problem, "%s", text ? text : "");
     if (state && strcmp(state, "55006") == 0)
-        source_fault(
-            r->source, "the replication slot is in use", r->problem,
-            "a slot feeds one reader: give each server and source its own, or wait until the database has "
-            "noticed that the last one is gone");
-    else
-        source_fault(r->source, "the database refuses to stream", r->problem, "see docs/producers.md, CDC");
+        return -EBUSY;
+    source_fault(r->source, "the database refuses to stream", r->problem, "see docs/producers.md, CDC");
     return -EPROTO;
 }
 

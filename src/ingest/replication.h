@@ -17,7 +17,8 @@ struct replication;
 /* Connects and asks which database it is, and of which history. Negative errno after source_fault. */
 int replication_open(struct source *s, struct replication **ret,
                      struct timeline_history *ret_history) MUST_USE;
-/* Begins to stream from `from` on, or from where the slot was confirmed when that is later. */
+/* Begins to stream from `from` on, or from where the slot was confirmed when that is later. -EBUSY, without a
+ * fault: somebody else reads the slot. */
 int replication_start(struct replication *r, const char *slot, const char *publication,
                       uint64_t from) MUST_USE;
 

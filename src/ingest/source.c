@@ -39,17 +39,6 @@ struct sources {
     struct source at[SOURCES_MAX];
 };
 
-static const char *const healths[] = {
-    [SOURCE_STARTING] = "starting",
-    [SOURCE_RUNNING] = "running",
-    [SOURCE_SLOWED] = "slowed",
-    [SOURCE_FAILING] = "failing",
-};
-
-const char *source_health_name(enum source_health h) {
-    return healths[h];
-}
-
 void source_settings_free(struct source_settings *s) {
     char *const texts[] = {s->kind,  s->url,  s->password,    s->password_file, s->tenant,
                            s->table, s->slot, s->publication, s->rules,         s->accept_gap};
@@ -71,8 +60,18 @@ bool source_stopping(const struct source *s) {
 static void become_healthy(struct source *s) {
     int before = atomic_exchange(&s->health, SOURCE_RUNNING);
     atomic_store(&s->reason, NULL);
-    if (before == SOURCE_FAILING || before == SOURCE_STARTING)
+    if (before != SOURCE_RUNNING && before != SOURCE_SLOWED)
         log_info("source runs", log_str("source", s->settings->name), log_str("kind", s->kind->name));
+}
+
+int source_stands_by(struct source *s, int64_t behind_since) {
+    int before = atomic_exchange(&s->health, SOURCE_STANDING_BY);
+    atomic_store(&s->reason, NULL);
+    atomic_store(&s->behind_since, behind_since);
+    if (before != SOURCE_STANDING_BY)
+        log_info("source stands by: another process reads it", log_str("source", s->settings->name),
+                 log_str("kind", s->kind->name));
+    return SOURCE_STANDS_BY;
 }
 
 void source_fault(struct source *s, const char *what, const char *detail, const char *advice) {
@@ -236,11 +235,14 @@ static int64_t next_pause(struct source *s) {
 /* While the database is there. *ret_worked: whether it was of any use. */
 static void work(struct source *s, void *state, bool *ret_worked) {
     int r = 0;
-    while ((r == 0 || r == -EAGAIN) && !source_stopping(s)) {
+    while ((r >= 0 || r == -EAGAIN) && !source_stopping(s)) {
         r = s->kind->step(s, state);
         if (r == 0) {
             become_healthy(s);
             *ret_worked = true;
+        } else if (r == SOURCE_STANDS_BY) {
+            *ret_worked = true;
+            sleep_for(s, SOURCE_STANDBY_MS);
         } else if (r == -EAGAIN) {
             sleep_for(s, next_pause(s));
         }
@@ -354,6 +356,6 @@ void sources_observe(struct sources *set, int64_t now) {
         struct source_status status;
         sources_status(set, i, now, &status);
         if (set->at[i].series)
-            metrics_source_lag(set->at[i].series, status.lag_ms);
+            metrics_source_health(set->at[i].series, status.health, status.lag_ms);
     }
 }

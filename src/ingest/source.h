@@ -24,6 +24,7 @@ enum {
     /* The same of a sink that pushed back; no step is called meanwhile. */
     SOURCE_PAUSE_MS_MIN = 50,
     SOURCE_PAUSE_MS_MAX = 10000,
+    SOURCE_STANDBY_MS = 1000,   /* between looks whether another process has left the source */
     SOURCE_WAIT_MS_MAX = 10000, /* of one source_wait */
     SOURCE_FINISH_MS = 3000,    /* after a stop, for a call that is under way */
 };
@@ -102,6 +103,8 @@ struct source_sink {
 
 struct source;
 
+enum { SOURCE_STANDS_BY = 1 }; /* of a step */
+
 /* One each for outbox and CDC. Calls come from the source's thread. Every call to the database has a limit in
  * time. */
 struct source_kind {
@@ -113,8 +116,9 @@ struct source_kind {
      * source_fault. */
     int (*open)(struct source *s, void **ret);
     /* One round: takes rows that are there, source_publish, tells the database what was accepted and what
-     * rejected. When there are none it says source_caught_up and waits with source_wait. 0: go on; -EAGAIN
-     * (from source_publish): called again after a pause, the database is to be held up by nothing meanwhile;
+     * rejected. When there are none it says source_caught_up and waits with source_wait. 0: go on;
+     * SOURCE_STANDS_BY (from source_stands_by): called again after SOURCE_STANDBY_MS; -EAGAIN (from
+     * source_publish): called again after a pause, the database is to be held up by nothing meanwhile;
      * -ESHUTDOWN; other negative errno, after source_fault: closed, and opened anew after a while. */
     int (*step)(struct source *s, void *state);
     void (*close)(void *state);
@@ -138,6 +142,9 @@ int source_wait_finish(struct source *s, int fd, short events, int64_t deadline_
 bool source_stopping(const struct source *s);
 /* All that is committed has been accepted. */
 void source_caught_up(struct source *s);
+/* Another process reads what only one may: no fault, for this one takes over when that ends. `behind_since`:
+ * as far as is known, since when committed rows wait (Unix ms; 0: none does). Returns SOURCE_STANDS_BY. */
+int source_stands_by(struct source *s, int64_t behind_since) MUST_USE;
 /* Rows that the kind rejects by itself, to be counted as the others are. */
 void source_rejected(struct source *s, uint64_t n);
 /* Bytes of the database's log that are not accepted yet, and that it keeps for this source. */
@@ -171,9 +178,6 @@ int sources_start(struct sources *s) MUST_USE;
 /* They take no more rows, finish what is under way, and end. The sinks must still work. NULL-safe. */
 void sources_stop(struct sources *s);
 void sources_free(struct sources *s); /* NULL-safe */
-
-enum source_health { SOURCE_STARTING, SOURCE_RUNNING, SOURCE_SLOWED, SOURCE_FAILING };
-const char *source_health_name(enum source_health h); /* "starting" … */
 
 struct source_status {
     const char *name, *kind;

@@ -6,12 +6,23 @@ static const char *const outcomes[METRIC_SOURCE_OUTCOMES] = {
     [METRIC_SOURCE_REJECTED] = "rejected",
 };
 
+static const char *const healths[SOURCE_HEALTHS] = {
+    [SOURCE_STARTING] = "starting",       [SOURCE_RUNNING] = "running", [SOURCE_SLOWED] = "slowed",
+    [SOURCE_STANDING_BY] = "standing_by", [SOURCE_FAILING] = "failing",
+};
+
+const char *source_health_name(enum source_health h) {
+    CHECK(h < SOURCE_HEALTHS);
+    return healths[h];
+}
+
 void metrics_source_rows(struct metric_source *s, enum metric_source_outcome o, uint64_t n) {
     CHECK(o < METRIC_SOURCE_OUTCOMES);
     atomic_fetch_add_explicit(&s->rows[o], n, memory_order_relaxed);
 }
 
-void metrics_source_lag(struct metric_source *s, int64_t lag_ms) {
+void metrics_source_health(struct metric_source *s, enum source_health h, int64_t lag_ms) {
+    atomic_store_explicit(&s->health, (int)h, memory_order_relaxed);
     atomic_store_explicit(&s->lag_ms, lag_ms, memory_order_relaxed);
 }
 
@@ -31,6 +42,17 @@ static void render_bytes(struct metric_source *sources, size_t n, const char *na
                                                      memory_order_relaxed));
 }
 
+static void render_states(struct metric_source *sources, size_t n, struct buf *out) {
+    buf_add_str(out, "# HELP posthorn_source_state 1 for the state that a source is in, 0 for the others.\n"
+                     "# TYPE posthorn_source_state gauge\n");
+    for (size_t i = 0; i < n; i++) {
+        int now = atomic_load_explicit(&sources[i].health, memory_order_relaxed);
+        for (int h = 0; h < SOURCE_HEALTHS; h++)
+            buf_addf(out, "posthorn_source_state{source=\"%s\",state=\"%s\"} %d\n", sources[i].name,
+                     healths[h], h == now);
+    }
+}
+
 void source_series_render(struct metric_source *sources, size_t n, struct buf *out) {
     buf_add_str(out,
                 "# HELP posthorn_source_rows_total Rows that came out of a source, by what became of them.\n"
@@ -40,6 +62,7 @@ void source_series_render(struct metric_source *sources, size_t n, struct buf *o
             buf_addf(out, "posthorn_source_rows_total{source=\"%s\",outcome=\"%s\"} %llu\n", sources[i].name,
                      outcomes[o],
                      (unsigned long long)atomic_load_explicit(&sources[i].rows[o], memory_order_relaxed));
+    render_states(sources, n, out);
     buf_add_str(
         out, "# HELP posthorn_source_lag_seconds How long the oldest row that is not accepted has waited.\n"
              "# TYPE posthorn_source_lag_seconds gauge\n");

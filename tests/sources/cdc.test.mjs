@@ -310,11 +310,13 @@ describe('change data capture', { concurrency: 4 }, () => {
     await shop.stopped(/another database/);
   });
 
-  test('a slot that another server reads is told of, and taken over when that has ended', {}, async (shop) => {
+  test('a slot that a server of another store reads is told of, and taken over when that has ended', {}, async (shop) => {
+    await shop.sql(emit({ type: 'before', data: 1 }));
+    await shop.caughtUp();
     const second = new Server({ flags: shop.server.flags });
     try {
       await second.start();
-      await waitFor(() => /slot is in use/.test(second.log), { what: () => `the second to say so\n${second.log}` });
+      await waitFor(() => /slot is in use by somebody else.*advice=/.test(second.log), { what: () => `the second to say so\n${second.log}` });
       assert.equal((await shop.status()).state, 'running');
       await shop.server.kill();
       await waitFor(() => /source runs/.test(second.log), { what: () => `the second to take over\n${second.log}` });

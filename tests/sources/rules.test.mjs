@@ -281,6 +281,28 @@ test('a password comes from a file, and is told nowhere', async () => {
   }
 });
 
+test('of an SQLite file one relay works, another stands by and takes over', async () => {
+  const shop = await SqliteShop.start();
+  const server = await Server.start();
+  const relays = [new Relay(server, shop.url), new Relay(server, shop.url)];
+  try {
+    const acme = await new Api(server).createTenant({ id: 'acme' });
+    for (const [i, said] of ['source runs', 'source stands by'].entries()) {
+      await relays[i].start();
+      await waitFor(() => relays[i].log.includes(said), { what: () => `"${said}"\n${relays[i].log}` });
+    }
+    await relays[0].kill();
+    await shop.sql(`insert into posthorn_publish (type, data) values ('a', '1')`);
+    await waitFor(async () => (await acme.all('/events')).length === 1, { what: () => `the event\n${relays[1].log}` });
+    assert.equal(relays[1].log.split('stands by').length, 2, 'it is said once');
+    assert.doesNotMatch(relays[1].log, / error /);
+  } finally {
+    for (const relay of relays) await relay.kill();
+    await server.remove();
+    await shop.remove();
+  }
+});
+
 describe('posthorn outbox relay --once', () => {
   const once = (server, shop, { env = {}, flags = [] } = {}) =>
     run(['outbox', 'relay', '--once', '--tenant', 'acme', ...flags], {

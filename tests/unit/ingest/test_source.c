@@ -21,6 +21,8 @@ static struct {
     atomic_int open_result, publish_result, step_result;
     atomic_int opened, closed, steps, published;
     atomic_int rows; /* a step's; 0: it is caught up */
+    atomic_bool stands_by;
+    atomic_int_fast64_t behind_since; /* of one that stands by */
     atomic_int reject_from;
     atomic_int wanted_ms;
 } world;
@@ -49,6 +51,8 @@ static int fake_step(struct source *s, void *state) {
         source_fault(s, "the connection is lost", NULL, "nothing");
         return world.step_result;
     }
+    if (world.stands_by)
+        return source_stands_by(s, world.behind_since);
     if (n == 0) {
         source_caught_up(s);
         int r = source_wait(s, -1, 0, 1);
@@ -240,6 +244,26 @@ static void a_lost_connection_is_closed_and_opened_anew(void **state) {
     end(&r);
 }
 
+static void one_that_stands_by_is_no_fault_and_asks_until_it_is_its_turn(void **state) {
+    (void)state;
+    world.stands_by = true;
+    world.behind_since = clock_now_ms() - 5000;
+    struct running r = begin();
+    WAIT_FOR(world.steps >= 2);
+    assert_int_equal(status_of(&r).health, SOURCE_STANDING_BY);
+    assert_null(status_of(&r).reason);
+    assert_true(status_of(&r).lag_ms >= 5000);
+    world.behind_since = 0;
+    WAIT_FOR(status_of(&r).lag_ms == 0);
+    sources_observe(r.sources, clock_now_ms());
+    assert_metric(&r, "posthorn_source_state{source=\"shop\",state=\"standing_by\"} 1\n");
+    assert_metric(&r, "posthorn_source_state{source=\"shop\",state=\"failing\"} 0\n");
+    world.stands_by = false;
+    WAIT_FOR(status_of(&r).health == SOURCE_RUNNING);
+    end(&r);
+    assert_int_equal(world.opened, 1);
+}
+
 static void a_stop_waits_for_no_pause(void **state) {
     (void)state;
     world.rows = 1;
@@ -260,6 +284,7 @@ int main(void) {
         cmocka_unit_test_setup(a_fault_of_the_sink_is_told_and_mended_without_a_new_connection, clear),
         cmocka_unit_test_setup(a_database_that_is_away_is_asked_again, clear),
         cmocka_unit_test_setup(a_lost_connection_is_closed_and_opened_anew, clear),
+        cmocka_unit_test_setup(one_that_stands_by_is_no_fault_and_asks_until_it_is_its_turn, clear),
         cmocka_unit_test_setup(a_stop_waits_for_no_pause, clear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
