@@ -92,6 +92,39 @@ int tls_open(const struct sealing *k, int64_t seal_key, uint32_t tenant_no, uint
     return -EIO;
 }
 
+/* ---- the server's own keys ---- */
+
+static struct slice server_key_context(struct slice name, char out[CONTEXT_MAX]) {
+    int n = snprintf(out, CONTEXT_MAX, "posthorn server key %.*s", SLICE_ARG(name));
+    CHECK(n > 0 && n < CONTEXT_MAX);
+    return (struct slice){out, (size_t)n};
+}
+
+int server_key_seal(const struct sealing *k, struct slice name, const uint8_t bytes[SERVER_KEY_SIZE],
+                    uint8_t out[SEALED_SERVER_KEY_SIZE]) {
+    char context[CONTEXT_MAX];
+    uint8_t nonce[SEAL_NONCE_SIZE];
+    CHECK(k->no && name.n <= SERVER_KEY_NAME_MAX);
+    random_bytes(nonce, sizeof nonce);
+    return seal(&k->key, nonce, server_key_context(name, context),
+                (struct slice){(const char *)bytes, SERVER_KEY_SIZE}, out);
+}
+
+int server_key_open(const struct sealing *k, int64_t seal_key, struct slice name, struct slice sealed,
+                    uint8_t ret[SERVER_KEY_SIZE]) {
+    char context[CONTEXT_MAX];
+    size_t n = 0;
+    int r = seal_key == k->no && name.n <= SERVER_KEY_NAME_MAX
+                ? seal_open(&k->key, server_key_context(name, context), sealed, ret, SERVER_KEY_SIZE, &n)
+                : -EBADMSG;
+    if (r == -ENOMEM || (r == 0 && n == SERVER_KEY_SIZE))
+        return r;
+    log_error("a key that the server made for itself does not open: the database was changed from outside; "
+              "put a backup in its place",
+              log_slice("name", name));
+    return -EIO;
+}
+
 /* ---- keys ---- */
 
 void known_keys_add(struct known_keys *known, int64_t no, struct slice fingerprint) {

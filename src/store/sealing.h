@@ -1,5 +1,5 @@
-/* What a store keeps sealed: signing secrets and TLS keys, sealed where they enter the database, opened where
- * they leave it. The same bytes in every kind of store. */
+/* What a store keeps sealed: signing secrets, TLS keys and the server's own keys, sealed where they enter the
+ * database, opened where they leave it. The same bytes in every kind of store. */
 #pragma once
 
 #include "core/tls_material.h"
@@ -14,6 +14,9 @@ struct sealing {
 enum {
     SEALED_SECRET_MAX = SECRET_BYTES_MAX + SEAL_OVERHEAD,
     SEALED_TLS_MAX = TLS_TEXT_MAX + SEAL_OVERHEAD,
+    SERVER_KEY_SIZE = 32,
+    SERVER_KEY_NAME_MAX = 32,
+    SEALED_SERVER_KEY_SIZE = SERVER_KEY_SIZE + SEAL_OVERHEAD,
 };
 
 /* What stands in the column "sealed" for this record, with a fresh nonce. -EIO: OpenSSL failed; -ENOMEM. */
@@ -30,6 +33,14 @@ int tls_seal(const struct sealing *k, uint32_t tenant_no, uint32_t subscription_
 /* Appends to ret, which the caller wipes. */
 int tls_open(const struct sealing *k, int64_t seal_key, uint32_t tenant_no, uint32_t subscription_no,
              struct slice sealed, struct buf *ret) MUST_USE;
+
+/* A key that the server made for itself (store_server_key); its name has at most SERVER_KEY_NAME_MAX bytes.
+ */
+int server_key_seal(const struct sealing *k, struct slice name, const uint8_t bytes[SERVER_KEY_SIZE],
+                    uint8_t out[SEALED_SERVER_KEY_SIZE]) MUST_USE;
+/* -EIO, logged with its name; the caller wipes ret. */
+int server_key_open(const struct sealing *k, int64_t seal_key, struct slice name, struct slice sealed,
+                    uint8_t ret[SERVER_KEY_SIZE]) MUST_USE;
 
 enum { SEAL_KEYS_KNOWN_MAX = 64 /* rows of seal_keys: two but for damage */ };
 

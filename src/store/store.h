@@ -67,7 +67,8 @@ int store_put_source_note(struct store *s, struct slice source, struct slice ite
 /* Appends it to ret. -ENOENT. */
 int store_get_source_note(struct store *s, struct slice source, struct slice item, struct buf *ret) MUST_USE;
 
-/* The key of this name that the server made for itself; `fresh` becomes it when there is none yet. */
+/* The key of this name that the server made for itself, kept sealed; `fresh` becomes it when there is none
+ * yet. -EIO: it does not open. */
 int store_server_key(struct store *s, const char *name, const uint8_t fresh[32], uint8_t ret[32]) MUST_USE;
 
 /* ---- control plane, writing ---- */

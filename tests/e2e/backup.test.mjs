@@ -222,7 +222,7 @@ describe('backup and restore', { concurrency: false, skip: ONLY_A_FILE }, () => 
       const old = await start({});
       await old.stop();
       await copyFile(join(server.data, 'secret.key'), join(old.data, 'secret.key'));
-      await sql(join(old.data, 'posthorn.db'), 'DELETE FROM seal_keys');
+      await sql(join(old.data, 'posthorn.db'), 'DELETE FROM seal_keys; DELETE FROM server_keys');
       const child = spawn(BINARY, ['restore', inside('large.db'), '--data', old.data, '--force'], { env: cleanEnvironment(), stdio: 'ignore' });
       const ended = once(child, 'close');
       await waitFor(() => existsSync(join(old.data, 'posthorn.db.restoring')), { every: 1, what: 'the restore to begin' });
@@ -277,6 +277,9 @@ const DAMAGES = [
   ['UPDATE secrets SET seal_key=4711', /secrets that no known key has sealed/],
   ['UPDATE secrets SET subscription=4711', /secrets of no live subscription/],
   ['UPDATE secrets SET sealed=zeroblob(64)', /secrets that their key does not open/],
+  ['INSERT INTO subscription_tls SELECT 1, 1, no, zeroblob(64) FROM seal_keys', /client certificates that their key does not open/],
+  ['UPDATE server_keys SET seal_key=4711', /keys of the server's own that no known key has sealed/],
+  ['UPDATE server_keys SET bytes=zeroblob(61)', /keys of the server's own that their key does not open/],
   ["UPDATE seal_keys SET fingerprint=zeroblob(16)", /secret key at hand is not the one/],
   ['DROP INDEX deliveries_due', /the schema lacks a table, index or trigger: 1, such as deliveries_due/],
   ['DROP INDEX deliveries_due; CREATE INDEX deliveries_due ON deliveries (due_at)', /another table, index or trigger of this name/],

@@ -202,7 +202,8 @@ describe('secrets at rest', { skip: ONLY_A_FILE }, () => {
     assert.match(await refusedStart(server.data, { flags: server.flags }), /not the one that sealed/);
     server.env = { POSTHORN_SECRET_KEY_PREVIOUS: first };
     await server.start();
-    assert.match(server.stderr, /sealed with the secret key; previous keys are not needed any more secrets=1/);
+    // The subscription's, and the key of receipt tokens.
+    assert.match(server.stderr, /sealed with the secret key; previous keys are not needed any more secrets=2/);
     server.env = {};
     await server.restart();
     const event = await tenant.publish();

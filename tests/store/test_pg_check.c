@@ -156,6 +156,8 @@ static const struct damage damages[] = {
     {"UPDATE idempotency SET events=decode(repeat('00', 16), 'hex')",
      "idempotency keys without their events"},
     {"UPDATE secrets SET seal_key=9", "secrets that no known key has sealed"},
+    {"INSERT INTO server_keys (name, bytes, seal_key) VALUES ('receipts', 'x', 9)",
+     "keys of the server's own that no known key has sealed"},
     {"UPDATE partitions SET node=99 WHERE tier=1 AND no=3", "partitions of a node that is gone"},
     {"DELETE FROM partitions WHERE tier=2 AND no=1023", "partitions that are missing"},
 };

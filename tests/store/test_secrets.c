@@ -144,7 +144,8 @@ static uint32_t start_with(struct fixture *f, size_t n) {
         assert_int_equal(unlink(path), 0);
         free(path);
     } else {
-        alter(f, "DELETE FROM secrets; DELETE FROM subscription_tls; DELETE FROM seal_keys");
+        alter(f, "DELETE FROM secrets; DELETE FROM subscription_tls; DELETE FROM server_keys;"
+                 "DELETE FROM seal_keys");
     }
     assert_int_equal(open_with(f, "A", NULL), 0);
     uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
@@ -364,6 +365,87 @@ static void test_the_document_leaves_with_its_subscription(void **state) {
     assert_int_equal(open_with(f, "A", NULL), 0);
 }
 
+/* ---- the server's own keys ---- */
+
+/* The key of this name; `fresh` (32 of this letter) is what it becomes when there is none. */
+static int server_key(struct fixture *f, const char *name, char fresh, uint8_t ret[32]) {
+    uint8_t bytes[32];
+    memset(bytes, fresh, sizeof bytes);
+    begin(f);
+    int r = store_server_key(f->store, name, bytes, ret);
+    if (r == 0)
+        commit(f);
+    else
+        rollback(f);
+    return r;
+}
+
+static void assert_server_key(struct fixture *f, const char *name, char is) {
+    uint8_t found[32], want[32];
+    memset(want, is, sizeof want);
+    assert_int_equal(server_key(f, name, '?', found), 0);
+    assert_memory_equal(found, want, sizeof want);
+}
+
+static void test_the_servers_keys_are_sealed_and_change_key_with_the_secrets(void **state) {
+    struct fixture *f = *state;
+    uint8_t found[32];
+    uint64_t resealed = 0;
+    start_with(f, 1);
+    assert_int_equal(server_key(f, "receipts", 'r', found), 0);
+    assert_int_equal(server_key(f, "other", 'o', found), 0);
+    assert_server_key(f, "receipts", 'r');
+    assert_false(found_in_files(f, "rrrrrrrrrrrrrrrr", 16));
+    fixture_close(f);
+    assert_int_equal(open_with(f, "BA", &resealed), 0);
+    assert_int_equal(resealed, 3);
+    fixture_close(f);
+    assert_int_equal(open_with(f, "B", &resealed), 0);
+    assert_int_equal(resealed, 0);
+    assert_server_key(f, "receipts", 'r');
+    assert_server_key(f, "other", 'o');
+    assert_false(found_in_files(f, "rrrrrrrrrrrrrrrr", 16));
+}
+
+/* It is bound to its name, and never made anew when it does not open: what it signed would be worth nothing.
+ */
+static void test_a_servers_key_that_was_tampered_with_does_not_open(void **state) {
+    struct fixture *f = *state;
+    const char *const changes[] = {
+        "UPDATE server_keys SET name='other'",
+        "UPDATE server_keys SET bytes=substr(bytes, 1, length(bytes)-1), name='other'",
+        "UPDATE server_keys SET seal_key=seal_key+1, name='other'",
+    };
+    for (size_t i = 0; i < COUNT(changes); i++) {
+        uint8_t found[32];
+        start_with(f, 0);
+        assert_int_equal(server_key(f, "receipts", 'r', found), 0);
+        fixture_close(f);
+        alter(f, changes[i]);
+        assert_int_equal(open_with(f, "A", NULL), 0);
+        assert_int_equal(server_key(f, "other", 'o', found), -EIO);
+    }
+}
+
+/* From before they were sealed. */
+static void test_plain_server_keys_are_sealed_and_erased(void **state) {
+    struct fixture *f = *state;
+    const char *letters = "cccccccccccccccccccccccccccccccc";
+    char sql[256];
+    uint64_t resealed = 0;
+    start_with(f, 2);
+    fixture_close(f);
+    snprintf(sql, sizeof sql, "INSERT INTO server_keys (name, bytes) VALUES ('receipts', CAST('%s' AS %s))",
+             letters, fixture_is_sqlite(f) ? "BLOB" : "bytea");
+    alter(f, sql);
+    assert_int_equal(found_in_files(f, letters, 32), fixture_is_sqlite(f));
+    assert_int_equal(open_with(f, "A", &resealed), 0);
+    assert_int_equal(resealed, 1);
+    assert_server_key(f, "receipts", 'c');
+    assert_false(found_in_files(f, letters, 16));
+    assert_int_equal(number(f, "SELECT count(*) FROM server_keys WHERE seal_key IS NULL"), 0);
+}
+
 /* ---- several processes ---- */
 
 /* A node that runs would neither read what is sealed with the new key, nor stop sealing with its own. */
@@ -441,6 +523,9 @@ int main(void) {
         STORE_TEST(test_tls_material_of_another_subscription_does_not_open),
         STORE_TEST(test_tls_material_leaves_with_its_subscription),
         STORE_TEST(test_the_document_leaves_with_its_subscription),
+        STORE_TEST(test_the_servers_keys_are_sealed_and_change_key_with_the_secrets),
+        STORE_TEST(test_a_servers_key_that_was_tampered_with_does_not_open),
+        STORE_TEST(test_plain_server_keys_are_sealed_and_erased),
         STORE_TEST(test_the_key_is_not_changed_under_a_node),
         STORE_TEST(test_plain_secrets_are_sealed_and_erased),
     };

@@ -42,10 +42,13 @@ static void partition_of_sql(sqlite3_context *context, int n, sqlite3_value **va
     sqlite3_result_int(context, (int)partition_of((uint32_t)sqlite3_value_int64(values[0])));
 }
 
-/* Secrets from before they were sealed wait for the next start. */
+/* What is from before it was sealed waits for the next start. */
 static int check_sealed(struct import *k) {
     int64_t plain = 0;
-    int r = read_number(&k->from, "SELECT count(*) FROM sqlite_schema WHERE name='secrets_plain'", &plain);
+    int r = read_number(&k->from,
+                        "SELECT (SELECT count(*) FROM sqlite_schema WHERE name='secrets_plain')"
+                        " + (SELECT count(*) FROM server_keys WHERE seal_key IS NULL)",
+                        &plain);
     if (r < 0 || !plain)
         return r < 0 ? explain_errno(r, k->path, k->message) : 0;
     return store_explain(-EPROTONOSUPPORT, k->message,

@@ -61,7 +61,7 @@ const struct import_table import_tables[] = {
           "key, tail"),
      .types = "llyiilll"},
     {SAME("audit", "no, at, tenant, actor, action, object, detail", A7, "audit", "no"), .types = "llitttt"},
-    {SAME("server_keys", "name, bytes", A2, "server_keys", "name"), .types = "ty"},
+    {SAME("server_keys", "name, bytes, seal_key", A3, "server_keys", "name"), .types = "tyi"},
     {SAME("source_notes", "source, item, text", A3, "source_notes", "source, item"), .types = "ttt"},
     {SAME("workers", "no, name, user_agent, started_at", A4, "workers", "no"), .types = "ittl"},
     {SAME("events",

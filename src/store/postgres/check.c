@@ -51,17 +51,51 @@ static int check_invariant(struct checking *k, const struct pg_invariant *i) {
 
 /* ---- sealed secrets ---- */
 
-static int check_sealed_by(struct checking *k, const struct sealing *by) {
-    _cleanup_pg_rows_ struct pg_rows rows = {0};
+static int open_secret(const struct sealing *by, const struct pg_rows *rows) {
     struct secret_record record;
-    uint64_t closed = 0;
-    pg_bigint(pg_params(k->c), by->no);
-    int r = pg_query(k->c, "SELECT " PG_SECRET_COLUMNS " FROM secrets WHERE seal_key=$1", &rows);
-    while (r == 0 && pg_next(&rows))
-        closed += pg_read_secret(by, &rows, &record) < 0;
+    int r = pg_read_secret(by, rows, &record);
     explicit_bzero(&record, sizeof record);
-    if (closed)
-        report(k, "secrets that their key does not open", closed, "see the log");
+    return r;
+}
+
+static int open_tls(const struct sealing *by, const struct pg_rows *rows) {
+    struct buf text = {0};
+    int r = pg_read_tls(by, rows, &text);
+    buf_wipe(&text);
+    return r;
+}
+
+static int open_server_key(const struct sealing *by, const struct pg_rows *rows) {
+    uint8_t bytes[SERVER_KEY_SIZE];
+    int r = pg_read_server_key(by, rows, bytes);
+    explicit_bzero(bytes, sizeof bytes);
+    return r;
+}
+
+static const struct {
+    const char *what, *sql;
+    int (*open)(const struct sealing *by, const struct pg_rows *rows);
+} sealed_rows[] = {
+    {"secrets that their key does not open", "SELECT " PG_SECRET_COLUMNS " FROM secrets WHERE seal_key=$1",
+     open_secret},
+    {"client certificates that their key does not open",
+     "SELECT " PG_TLS_COLUMNS " FROM subscription_tls WHERE seal_key=$1", open_tls},
+    {"keys of the server's own that their key does not open",
+     "SELECT " PG_SERVER_KEY_COLUMNS " FROM server_keys WHERE seal_key=$1", open_server_key},
+};
+
+static int check_sealed_by(struct checking *k, const struct sealing *by) {
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof sealed_rows / sizeof sealed_rows[0]; i++) {
+        _cleanup_pg_rows_ struct pg_rows rows = {0};
+        uint64_t closed = 0;
+        pg_bigint(pg_params(k->c), by->no);
+        r = pg_query(k->c, sealed_rows[i].sql, &rows);
+        while (r == 0 && pg_next(&rows))
+            closed += sealed_rows[i].open(by, &rows) < 0;
+        if (closed)
+            report(k, sealed_rows[i].what, closed, "see the log");
+    }
     return r;
 }
 

@@ -137,6 +137,9 @@ const struct pg_invariant pg_invariants[] = {
          "SELECT 'subscription ' || subscription AS x FROM (SELECT subscription, seal_key FROM secrets UNION "
          "ALL SELECT subscription, seal_key FROM subscription_tls) s WHERE NOT EXISTS (SELECT 1 FROM "
          "seal_keys k WHERE k.no=s.seal_key)")},
+    {"keys of the server's own that no known key has sealed",
+     COUNT("SELECT name AS x FROM server_keys s WHERE seal_key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM "
+           "seal_keys k WHERE k.no=s.seal_key)")},
     {"secrets of no live subscription",
      COUNT("SELECT 'subscription ' || subscription AS x FROM (SELECT tenant, subscription FROM secrets UNION "
            "ALL SELECT tenant, subscription FROM subscription_tls) d " WITHOUT_SUBSCRIPTION

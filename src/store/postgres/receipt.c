@@ -1,27 +1,7 @@
-/* Receipts of subscribers, and the keys that the server made for itself. */
+/* Receipts of subscribers. */
 #include <errno.h>
 
 #include "store/postgres/postgres.h"
-
-int postgres_server_key(struct store *store, const char *name, const uint8_t fresh[32], uint8_t ret[32]) {
-    struct pg *c = &pg_of(store)->writer;
-    struct pg_params *p = pg_params(c);
-    pg_text(p, slice_of(name));
-    pg_bytea(p, (struct slice){(const char *)fresh, 32});
-    int r = pg_send(c, "INSERT INTO server_keys (name, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING");
-    if (r < 0)
-        return r;
-    _cleanup_pg_rows_ struct pg_rows rows = {0};
-    pg_text(pg_params(c), slice_of(name));
-    r = pg_query_row(c, "SELECT bytes FROM server_keys WHERE name=$1", &rows);
-    if (r <= 0)
-        return r < 0 ? r : -EIO;
-    struct slice bytes = pg_column_slice(&rows, 0);
-    if (bytes.n != 32)
-        return -EIO;
-    memcpy(ret, bytes.p, 32);
-    return 0;
-}
 
 static int delivery_is_there(struct pg *c, const struct receipt_record *r) {
     struct pg_params *p = pg_params(c);

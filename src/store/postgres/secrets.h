@@ -1,4 +1,4 @@
-/* The sealed rows of the tables secrets and subscription_tls. */
+/* The sealed rows of the tables secrets, subscription_tls and server_keys. */
 #pragma once
 
 #include "store/postgres/postgres.h"
@@ -10,3 +10,10 @@ int pg_read_secret(const struct sealing *k, const struct pg_rows *rows, struct s
 #define PG_TLS_COLUMNS "subscription, tenant, seal_key, sealed"
 /* Appends to ret, which the caller wipes. */
 int pg_read_tls(const struct sealing *k, const struct pg_rows *rows, struct buf *ret) MUST_USE;
+
+#define PG_SERVER_KEY_COLUMNS "name, bytes, seal_key"
+/* The caller wipes ret. */
+int pg_read_server_key(const struct sealing *k, const struct pg_rows *rows,
+                       uint8_t ret[SERVER_KEY_SIZE]) MUST_USE;
+/* Seals anew, with the store's key, those that `from` has sealed; NULL: those that are not sealed yet. */
+int pg_reseal_server_keys(struct pg_store *s, const struct sealing *from, size_t *ret_n) MUST_USE;

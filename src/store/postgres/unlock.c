@@ -141,6 +141,8 @@ static int reseal_from(struct pg_store *s, struct sealing *from, uint64_t *total
     int r = reseal_all(s, from, total, reseal_secrets);
     if (r == 0)
         r = reseal_all(s, from, total, reseal_tls);
+    if (r == 0)
+        r = reseal_all(s, from, total, pg_reseal_server_keys);
     if (r < 0)
         return r;
     pg_bigint(pg_params(&s->writer), from->no);
@@ -165,6 +167,8 @@ static int unlock_locked(struct pg_store *s, const struct seal_keyring *keys, ui
         r = number_of_key(&s->writer, &keys->keys[0], &no);
     if (r == 0)
         s->sealing = (struct sealing){.no = no, .key = keys->keys[0]};
+    if (r == 0)
+        r = reseal_all(s, NULL, total, pg_reseal_server_keys);
     for (size_t i = 0; r == 0 && i < known.n; i++)
         if (from[i].no != no)
             r = reseal_from(s, &from[i], total);

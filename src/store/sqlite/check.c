@@ -149,17 +149,50 @@ static int check_invariant(struct checking *k, const struct invariant *i) {
 
 /* ---- sealed secrets ---- */
 
-static int check_sealed_by(struct checking *k, const struct sealing *by) {
-    sqlite3_stmt *st = connection_prepare(k->c, "SELECT " SECRET_COLUMNS " FROM secrets WHERE seal_key=?");
-    bind_int(st, 1, by->no);
+static int open_secret(const struct sealing *by, sqlite3_stmt *st) {
     struct secret_record record;
-    uint64_t closed = 0;
-    int r;
-    while ((r = statement_next(k->c, st)) > 0)
-        closed += secret_read(by, st, &record) < 0;
+    int r = secret_read(by, st, &record);
     explicit_bzero(&record, sizeof record);
-    if (closed)
-        report(k, "secrets that their key does not open", closed, "see the log");
+    return r;
+}
+
+static int open_tls(const struct sealing *by, sqlite3_stmt *st) {
+    struct buf text = {0};
+    int r = tls_read(by, st, &text);
+    buf_wipe(&text);
+    return r;
+}
+
+static int open_server_key(const struct sealing *by, sqlite3_stmt *st) {
+    uint8_t bytes[SERVER_KEY_SIZE];
+    int r = server_key_read(by, st, bytes);
+    explicit_bzero(bytes, sizeof bytes);
+    return r;
+}
+
+static const struct {
+    const char *what, *sql;
+    int (*open)(const struct sealing *by, sqlite3_stmt *st);
+} sealed_rows[] = {
+    {"secrets that their key does not open", "SELECT " SECRET_COLUMNS " FROM secrets WHERE seal_key=?",
+     open_secret},
+    {"client certificates that their key does not open",
+     "SELECT " TLS_COLUMNS " FROM subscription_tls WHERE seal_key=?", open_tls},
+    {"keys of the server's own that their key does not open",
+     "SELECT " SERVER_KEY_COLUMNS " FROM server_keys WHERE seal_key=?", open_server_key},
+};
+
+static int check_sealed_by(struct checking *k, const struct sealing *by) {
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof sealed_rows / sizeof sealed_rows[0]; i++) {
+        sqlite3_stmt *st = connection_prepare(k->c, sealed_rows[i].sql);
+        uint64_t closed = 0;
+        bind_int(st, 1, by->no);
+        while ((r = statement_next(k->c, st)) > 0)
+            closed += sealed_rows[i].open(by, st) < 0;
+        if (closed)
+            report(k, sealed_rows[i].what, closed, "see the log");
+    }
     return r;
 }
 

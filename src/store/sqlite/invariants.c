@@ -141,6 +141,9 @@ const struct invariant invariants[] = {
      " SELECT subscription, seal_key FROM subscription_tls) s WHERE NOT EXISTS (SELECT 1 FROM seal_keys k "
      "WHERE"
      " k.no=s.seal_key)"},
+    {"keys of the server's own that no known key has sealed",
+     "SELECT name AS x FROM server_keys s WHERE seal_key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM seal_keys "
+     "k WHERE k.no=s.seal_key)"},
     {"secrets of no live subscription",
      "SELECT 'subscription ' || subscription AS x FROM (SELECT subscription FROM secrets UNION ALL SELECT"
      " subscription FROM subscription_tls) x WHERE NOT EXISTS (SELECT 1 FROM subscriptions s WHERE"

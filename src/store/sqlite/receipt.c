@@ -3,27 +3,6 @@
 
 #include "store/sqlite/sqlite.h"
 
-int sqlite_server_key(struct store *s, const char *name, const uint8_t fresh[32], uint8_t ret[32]) {
-    struct connection *c = &sqlite_of(s)->writer;
-    sqlite3_stmt *st = connection_prepare(c, "INSERT OR IGNORE INTO server_keys (name, bytes) VALUES (?,?)");
-    bind_text(st, 1, slice_of(name));
-    bind_blob(st, 2, (struct slice){(const char *)fresh, 32});
-    int r = statement_run(c, st);
-    if (r < 0)
-        return r;
-    st = connection_prepare(c, "SELECT bytes FROM server_keys WHERE name=?");
-    bind_text(st, 1, slice_of(name));
-    r = statement_next(c, st);
-    if (r <= 0)
-        return r < 0 ? r : -EIO;
-    struct slice bytes = column_slice(st, 0);
-    bool whole = bytes.n == 32;
-    if (whole)
-        memcpy(ret, bytes.p, 32);
-    statement_done(st);
-    return whole ? 0 : -EIO;
-}
-
 static int delivery_is_there(struct connection *c, const struct receipt_record *r) {
     sqlite3_stmt *st =
         connection_prepare(c, "SELECT 1 FROM deliveries WHERE event=? AND subscription=? AND tenant=?");

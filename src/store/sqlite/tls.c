@@ -29,13 +29,12 @@ int sqlite_put_tls(struct store *s, uint32_t subscription_no, uint32_t tenant_no
     return statement_run(&sqlite_of(s)->writer, st);
 }
 
-/* Opens a row of subscription, tenant, seal_key, sealed. */
-static int open_row(const struct sealing *k, sqlite3_stmt *st, struct buf *ret) {
+int tls_read(const struct sealing *k, sqlite3_stmt *st, struct buf *ret) {
     return tls_open(k, column_int(st, 2), (uint32_t)column_int(st, 1), (uint32_t)column_int(st, 0),
                     column_slice(st, 3), ret);
 }
 
-#define TLS_QUERY "SELECT subscription, tenant, seal_key, sealed FROM subscription_tls WHERE "
+#define TLS_QUERY "SELECT " TLS_COLUMNS " FROM subscription_tls WHERE "
 
 static int read_tls(struct connection *c, const struct sealing *k, uint32_t subscription_no,
                     struct buf *ret) {
@@ -44,7 +43,7 @@ static int read_tls(struct connection *c, const struct sealing *k, uint32_t subs
     int r = statement_next(c, st);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
-    r = open_row(k, st, ret);
+    r = tls_read(k, st, ret);
     statement_done(st);
     return r;
 }
@@ -68,7 +67,7 @@ static int find_sealed_by(struct store *s, const struct sealing *from, uint32_t 
     *ret_no = (uint32_t)column_int(st, 0);
     *ret_tenant = (uint32_t)column_int(st, 1);
     buf_reset(ret);
-    r = open_row(from, st, ret);
+    r = tls_read(from, st, ret);
     statement_done(st);
     return r < 0 ? r : 1;
 }

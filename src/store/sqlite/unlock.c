@@ -130,14 +130,15 @@ struct source {
 static const struct source plain = {find_plain, forget_plain},
                            sealed_before = {find_sealed_by, forget_sealed};
 
-/* TLS material, step by step likewise. */
-static int seal_tls(struct store *s, const struct sealing *from, uint64_t *total) {
+/* What else is sealed, step by step likewise. */
+static int seal_others(struct store *s, const struct sealing *from, uint64_t *total,
+                       int (*step)(struct store *s, const struct sealing *from, size_t *ret_n)) {
     size_t n = STORE_SEAL_STEP;
     int r = 0;
     while (r == 0 && n == STORE_SEAL_STEP) {
         r = sqlite_begin(s);
         if (r == 0)
-            r = tls_reseal(s, from, &n);
+            r = step(s, from, &n);
         if (r == 0)
             r = sqlite_commit(s);
         if (r < 0)
@@ -213,22 +214,28 @@ static int number_of_key(struct store *s, const struct seal_key *key, int64_t *r
     return 0;
 }
 
-/* Gone from the database file and its log, not only from the tables. */
-static int erase(struct store *s, const char *sql) {
-    int r = run_once(&sqlite_of(s)->writer, sql);
-    if (r == 0)
-        r = run_once(&sqlite_of(s)->writer, "PRAGMA wal_checkpoint(TRUNCATE)");
-    return r;
+/* What was replaced is gone from the database file, and so from its log. */
+static int empty_log(struct store *s) {
+    return run_once(&sqlite_of(s)->writer, "PRAGMA wal_checkpoint(TRUNCATE)");
 }
 
-static int reseal(struct store *s, const struct seal_keyring *keys, const struct known_keys *known,
-                  uint64_t *total) {
+/* What lies there in clear. */
+static int seal_plain(struct store *s, uint64_t *total) {
+    uint64_t before = *total;
     int r = has_plain(&sqlite_of(s)->writer);
     if (r > 0) {
         r = seal_all(s, &plain, NULL, total);
         if (r == 0)
-            r = erase(s, "DROP TABLE secrets_plain");
+            r = run_once(&sqlite_of(s)->writer, "DROP TABLE secrets_plain");
     }
+    if (r == 0)
+        r = seal_others(s, NULL, total, server_keys_reseal);
+    return r == 0 && *total > before ? empty_log(s) : r;
+}
+
+static int reseal(struct store *s, const struct seal_keyring *keys, const struct known_keys *known,
+                  uint64_t *total) {
+    int r = seal_plain(s, total);
     for (size_t i = 0; r == 0 && i < known->n; i++) {
         if (known->at[i].no == sqlite_of(s)->sealing.no)
             continue;
@@ -240,10 +247,14 @@ static int reseal(struct store *s, const struct seal_keyring *keys, const struct
         snprintf(sql, sizeof sql, "DELETE FROM seal_keys WHERE no=%lld", (long long)from.no);
         r = seal_all(s, &sealed_before, &from, total);
         if (r == 0)
-            r = seal_tls(s, &from, total);
+            r = seal_others(s, &from, total, tls_reseal);
+        if (r == 0)
+            r = seal_others(s, &from, total, server_keys_reseal);
         explicit_bzero(&from, sizeof from);
         if (r == 0)
-            r = erase(s, sql);
+            r = run_once(&sqlite_of(s)->writer, sql);
+        if (r == 0)
+            r = empty_log(s);
     }
     return r;
 }
