@@ -222,6 +222,8 @@ void route_publish(struct request *r) {
 
 /* ---- a batch ---- */
 
+enum { BATCH_AROUND = 2 }; /* the array and the event around each data */
+
 /* The slices of a batch's events. */
 struct batch {
     struct slice items[INGEST_BATCH_MAX];
@@ -235,7 +237,7 @@ static void add_item(struct batch *b, struct slice item) {
 }
 
 static bool split_array(struct request *r, struct batch *b) {
-    struct json_cursor c = json_open(buf_slice(&r->body));
+    struct json_cursor c = json_open_around(buf_slice(&r->body), BATCH_AROUND);
     struct slice whole;
     enum json_type type;
     /* Malformed JSON anywhere is a 400, before what the array holds is looked at. */
@@ -250,7 +252,7 @@ static bool split_array(struct request *r, struct batch *b) {
         request_invalid(r, &errors);
         return false;
     }
-    c = json_open(whole);
+    c = json_open_around(whole, BATCH_AROUND);
     bool first = true;
     struct slice item;
     CHECK(json_enter_array(&c) == 0);

@@ -9,6 +9,12 @@ struct json_cursor json_open(struct slice text) {
     return (struct json_cursor){.begin = begin, .at = begin, .end = begin + text.n};
 }
 
+struct json_cursor json_open_around(struct slice text, int around) {
+    struct json_cursor c = json_open(text);
+    c.around = around;
+    return c;
+}
+
 static int fail(struct json_cursor *c, const char *problem) {
     c->problem = problem;
     return -EINVAL;
@@ -298,7 +304,7 @@ int json_tape_read(struct json_tape *t, struct slice text) {
 int json_value(struct json_cursor *c, struct slice *ret_value, enum json_type *ret_type) {
     skip_space(c);
     const char *start = c->at;
-    int r = skip_value(c, 0, ret_type);
+    int r = skip_value(c, -c->around, ret_type);
     if (r < 0)
         return r;
     *ret_value = (struct slice){start, (size_t)(c->at - start)};

@@ -21,6 +21,7 @@ struct json_cursor {
     const char *begin, *at, *end;
     const char *problem;
     struct json_tape *tape; /* private: json_tape_read */
+    int around;             /* private: json_open_around */
 };
 
 struct json_member {
@@ -30,12 +31,16 @@ struct json_member {
 };
 
 struct json_cursor json_open(struct slice text);
+/* The same for a document in which others stand, each of up to JSON_DEPTH_MAX levels, with `around` levels
+ * around them. */
+struct json_cursor json_open_around(struct slice text, int around);
 
 static inline size_t json_offset(const struct json_cursor *c) {
     return (size_t)(c->at - c->begin);
 }
 
-/* Validates the next value and steps over it. -EINVAL: not JSON, or nested deeper than JSON_DEPTH_MAX. */
+/* Validates the next value and steps over it. -EINVAL: not JSON, or nested deeper than JSON_DEPTH_MAX and
+ * what the cursor lets be around. */
 int json_value(struct json_cursor *c, struct slice *ret_value, enum json_type *ret_type) MUST_USE;
 
 /* Steps over '{' (or '['); -EINVAL when the next value is another. */

@@ -37,6 +37,18 @@ suite('batch', ({ test }) => {
     assert.equal((await tenant.all('/events')).length, 6);
   });
 
+  test('data nested as deep as it may be, alone and in a batch', async ({ tenant }) => {
+    const event = (levels) => `{"type":"a.b","data":${'['.repeat(levels)}${']'.repeat(levels)}}`;
+    const bodies = (levels) => [['/events', event(levels)], ['/events/batch', `[${event(1)},${event(levels)}]`], ['/events/batch', `${event(1)}\n${event(levels)}`, NDJSON]];
+    for (const [path, body, headers] of bodies(64)) {
+      assert.equal((await tenant.request('POST', path, { body, headers })).status, 202, path);
+    }
+    for (const [path, body, headers] of bodies(65)) {
+      assertProblem(await tenant.request('POST', path, { body, headers }), 400);
+    }
+    assert.equal((await tenant.all('/events')).length, 5);
+  });
+
   test('a thousand events are a batch, one more is not', async ({ tenant }) => {
     const events = (n) => Array.from({ length: n }, (_, i) => ({ type: 'a.b', data: i }));
     const refused = await batch(tenant, events(1001));

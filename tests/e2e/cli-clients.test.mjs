@@ -119,6 +119,14 @@ suite('clients of the API', ({ test }) => {
     }
   });
 
+  test('events are listed and shown, however deep their data', async ({ server, tenant }) => {
+    const { done } = cliOf(server, tenant);
+    const deep = `${'{"a":'.repeat(64)}1${'}'.repeat(64)}`;
+    const { id } = await tenant.publishText(`{"type":"a.b","data":${deep}}`);
+    assert.equal(rowsOf(await done('event', 'list'))[1][0], id);
+    for (const verb of [['list'], ['get', id]]) assert.ok((await done('event', ...verb, '--json')).includes(deep), verb[0]);
+  });
+
   test('many events from a file, in as many requests as it takes', async ({ server, tenant }) => {
     const { cli, json, done } = cliOf(server, tenant);
     const lines = Array.from({ length: 1203 }, (_, i) => JSON.stringify({ type: 'row.read', data: i, idempotency_key: `row ${i}` }));
@@ -136,6 +144,8 @@ suite('clients of the API', ({ test }) => {
     assert.equal(refused.code, 1);
     assert.match(refused.stderr, /\[100\]\.type: .*\n[^]*the 1000 events before it are published/);
     assert.equal((await cli('event', 'batch', { input: '\n \n' })).code, 2);
+    const missing = await cli('event', 'batch', '/nonexistent/events.ndjson');
+    assert.deepEqual([missing.code, /cannot be read: No such file or directory$/m.test(missing.stderr)], [2, true]);
   });
 
   test('deliveries: searched, looked into, counted, replayed', async ({ server, tenant, receiver }) => {

@@ -3,7 +3,7 @@
 #include <errno.h>
 
 static struct field member_of(struct slice object, struct slice name) {
-    struct json_cursor c = json_open(object);
+    struct json_cursor c = json_open_around(object, ANSWER_AROUND);
     struct json_member m;
     bool first = true;
     char key[128];

@@ -4,6 +4,9 @@
 #include "base/bytes.h"
 #include "base/json.h"
 
+/* An answer has at most these levels around an event's data: document, list and event. */
+enum { ANSWER_AROUND = 3 };
+
 /* A value of a document that was validated; absent: text.p == NULL. */
 struct field {
     struct slice text;

@@ -42,7 +42,7 @@ static int page_path(struct list *l, struct buf *out, struct buf *problems) {
 
 /* The elements of a page, as they came, between those of the pages around it. */
 static void add_elements(struct list *l, struct slice array, struct buf *out) {
-    struct json_cursor c = json_open(array);
+    struct json_cursor c = json_open_around(array, ANSWER_AROUND);
     struct slice element;
     enum json_type type;
     bool first = true;

@@ -56,7 +56,7 @@ static int next_object(struct json_cursor *c, bool *first, struct slice *ret) {
 }
 
 int show_rows(struct table *t, struct slice array, bool colours, struct buf *out) {
-    struct json_cursor c = json_open(array);
+    struct json_cursor c = json_open_around(array, ANSWER_AROUND);
     struct slice object;
     bool first = true;
     int r = json_enter_array(&c);
@@ -66,7 +66,7 @@ int show_rows(struct table *t, struct slice array, bool colours, struct buf *out
         return -EINVAL;
     if (!t->titled)
         show_titles(t, colours, out);
-    c = json_open(array);
+    c = json_open_around(array, ANSWER_AROUND);
     first = true;
     r = json_enter_array(&c);
     while (r >= 0 && (r = next_object(&c, &first, &object)) > 0)

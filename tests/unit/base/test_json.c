@@ -202,13 +202,17 @@ static void test_every_truncation_is_refused(void **state) {
     }
 }
 
+static void nest(struct buf *b, int depth, const char *open, const char *close) {
+    for (int i = 0; i < depth; i++)
+        buf_add_str(b, open);
+    buf_add_char(b, '1');
+    for (int i = 0; i < depth; i++)
+        buf_add_str(b, close);
+}
+
 static int scan_nested(int depth, const char *open, const char *close) {
     _cleanup_buf_ struct buf b = {0};
-    for (int i = 0; i < depth; i++)
-        buf_add_str(&b, open);
-    buf_add_char(&b, '1');
-    for (int i = 0; i < depth; i++)
-        buf_add_str(&b, close);
+    nest(&b, depth, open, close);
     struct slice value;
     enum json_type type;
     return scan(buf_slice(&b), &value, &type);
@@ -244,6 +248,24 @@ static void test_depth(void **state) {
     assert_int_equal(scan_nested(JSON_DEPTH_MAX, "{\"a\":", "}"), 0);
     assert_int_equal(scan_nested(JSON_DEPTH_MAX + 1, "{\"a\":", "}"), -EINVAL);
     assert_int_equal(scan_nested(1000000, "[", ""), -EINVAL);
+}
+
+/* A list of documents, each as deep as one may be. */
+static void test_depth_around(void **state) {
+    (void)state;
+    for (int deep = JSON_DEPTH_MAX + 1; deep <= JSON_DEPTH_MAX + 2; deep++) {
+        _cleanup_buf_ struct buf b = {0};
+        nest(&b, deep, "[", "]");
+        struct json_cursor c = json_open_around(buf_slice(&b), 1);
+        struct slice value;
+        enum json_type type;
+        bool first = true;
+        assert_int_equal(json_value(&c, &value, &type), deep == JSON_DEPTH_MAX + 1 ? 0 : -EINVAL);
+        c = json_open_around(buf_slice(&b), 1);
+        assert_int_equal(json_enter_array(&c), 0);
+        assert_int_equal(json_next_element(&c, &first, &value, &type), 1);
+        assert_int_equal(value.n, b.n - 2);
+    }
 }
 
 static void test_members(void **state) {
@@ -413,6 +435,7 @@ int main(void) {
         cmocka_unit_test(test_every_truncation_is_refused),
         cmocka_unit_test(test_every_byte_at_every_place_of_a_string),
         cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_depth_around),
         cmocka_unit_test(test_members),
         cmocka_unit_test(test_elements),
         cmocka_unit_test(test_walks_refuse_what_values_refuse),
