@@ -127,10 +127,10 @@ int event_batch(struct call *c) {
         .in = is_input ? stdin : fopen(path, "re"),
         .table = {.columns = c->verb->view->columns, .columns_n = c->verb->view->columns_n},
     };
-    interrupt_catch(); /* so that it is said how many were published */
-    progress_start(&b.progress, isatty(2) && !isatty(1));
     if (!b.in)
         buf_addf(&problems, "%s: cannot be read: %s\n", path, strerror(errno));
+    interrupt_catch(); /* so that it is said how many were published */
+    progress_start(&b.progress, isatty(2) && !isatty(1));
     if (!b.in || call_path(c, &b.path, &problems) < 0)
         return call_usage(c, &problems);
     next_line(&b);
