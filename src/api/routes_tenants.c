@@ -156,9 +156,11 @@ static json_t *patched(struct request *r, const struct tenant_record *record, in
     struct field_errors errors = {0};
     _cleanup_json_ json_t *stored = json_loadb(record->doc.p, record->doc.n, 0, NULL);
     _cleanup_json_ json_t *merged = stored ? json_merge_patch(stored, c->doc) : NULL;
+    static const char *const answered[] = {"created_at", "updated_at"};
     const json_t *id = json_object_get(c->doc, "id");
     *ret_error = -ENOMEM;
-    if (!merged)
+    if (!merged || json_keep_nulls(merged, c->doc, answered, 2) < 0 ||
+        json_keep_nulls(json_object_get(merged, "limits"), json_object_get(c->doc, "limits"), NULL, 0) < 0)
         return NULL;
     if (id && !slice_eq(doc_string(id), slice_of(c->tenant.id)))
         field_error_add(&errors, "id", "cannot be changed");

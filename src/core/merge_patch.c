@@ -1,5 +1,6 @@
 #include "core/merge_patch.h"
 
+#include <errno.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -26,4 +27,18 @@ json_t *json_merge_patch(const json_t *target, const json_t *patch) {
             return NULL;
     }
     return TAKE_PTR(merged);
+}
+
+int json_keep_nulls(json_t *merged, const json_t *patch, const char *const *but, size_t n) {
+    json_t *from = (json_t *)(uintptr_t)patch;
+    for (void *at = json_object_iter(from); at; at = json_object_iter_next(from, at)) {
+        const char *name = json_object_iter_key(at);
+        size_t i = 0;
+        while (i < n && strcmp(name, but[i]) != 0)
+            i++;
+        if (json_is_null(json_object_iter_value(at)) && i == n && json_is_object(merged) &&
+            json_object_set_new(merged, name, json_null()) < 0)
+            return -ENOMEM;
+    }
+    return 0;
 }

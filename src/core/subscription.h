@@ -84,8 +84,9 @@ json_t *subscription_parse(const json_t *doc, struct field_errors *errors);
 json_t *subscription_parse_for(const json_t *doc, enum tenant_tier tier, struct field_errors *errors);
 
 /* A PATCH: what `patch` (RFC 7396) makes of a stored document, to be parsed again, so that null restores the
- * default. A patch with the other form of policy.retry replaces the stored one whole. The caller owns the
- * result; NULL when memory is out. A filter is merged into as any other member. */
+ * default. A patch with the other form of policy.retry replaces the stored one whole. What the patch
+ * sets to null stands in the result as null, so that unknown names are refused. The caller owns the result;
+ * NULL when memory is out. A filter is merged into as any other member. */
 json_t *subscription_merge(const json_t *doc, const json_t *patch);
 
 /* Takes `tls` out of such a document, leaving true in its place when there was one: what it holds is stored

@@ -238,15 +238,32 @@ static bool changes_form(const json_t *stored, const json_t *patch) {
     return explicit;
 }
 
+static int merge_retry(json_t *merged, const json_t *doc, const json_t *patch) {
+    const json_t *stored = member_within(doc, "retry"), *change = member_within(patch, "retry");
+    if (!stored || !change || !changes_form(stored, change))
+        return 0;
+    json_t *retry = json_merge_patch(NULL, change);
+    return json_object_set_new(json_object_get(merged, "policy"), "retry", retry);
+}
+
+/* Where each member has a meaning, which is not so in metadata, headers and filter. */
+static int keep_nulls(json_t *merged, const json_t *patch) {
+    static const char *const answered[] = {"id",         "tenant_id", "secret", "disabled_reason",
+                                           "created_at", "updated_at"};
+    static const char *const objects[] = {"policy", "tls"}, *const within_policy[] = {"retry", "rate_limit"};
+    int r = json_keep_nulls(merged, patch, answered, COUNT(answered));
+    for (size_t i = 0; i < COUNT(objects) && r == 0; i++)
+        r = json_keep_nulls(json_object_get(merged, objects[i]), json_object_get(patch, objects[i]), NULL, 0);
+    for (size_t i = 0; i < COUNT(within_policy) && r == 0; i++)
+        r = json_keep_nulls(json_object_get(json_object_get(merged, "policy"), within_policy[i]),
+                            member_within(patch, within_policy[i]), NULL, 0);
+    return r;
+}
+
 json_t *subscription_merge(const json_t *doc, const json_t *patch) {
     json_t *merged = json_merge_patch(doc, patch);
-    const json_t *stored = member_within(doc, "retry"), *change = member_within(patch, "retry");
-    if (!merged || !stored || !change || !changes_form(stored, change))
+    if (merged && merge_retry(merged, doc, patch) == 0 && keep_nulls(merged, patch) == 0)
         return merged;
-    json_t *retry = json_merge_patch(NULL, change);
-    if (json_object_set_new(json_object_get(merged, "policy"), "retry", retry) < 0) {
-        json_decref(merged);
-        return NULL;
-    }
-    return merged;
+    json_decref(merged);
+    return NULL;
 }

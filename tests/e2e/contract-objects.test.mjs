@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 
-import { assertFields, assertId, assertTime, states } from './lib/shape.mjs';
+import { assertFields, assertId, assertProblem, assertTime, states } from './lib/shape.mjs';
 import { suite } from './lib/suite.mjs';
 
 const SUBSCRIPTION = [
@@ -45,6 +45,8 @@ suite('objects', ({ test }) => {
     const { data } = await api.get('/v1/tenants?limit=250');
     assert.ok(data.some((one) => one.id === created.id));
     const changed = await api.expect(200, 'PATCH', `/v1/tenants/${created.id}`, { body: { name: 'Acme Inc.' } });
+    const misspelt = await api.request('PATCH', `/v1/tenants/${created.id}`, { body: { colour: null, limits: { max_foo: null } } });
+    assertProblem(misspelt, 422, ['colour', 'limits.max_foo']);
     assert.equal(changed.name, 'Acme Inc.');
     assert.equal(changed.tier, 'premium');
     const { status } = await api.request('DELETE', `/v1/tenants/${created.id}`);

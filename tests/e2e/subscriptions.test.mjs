@@ -54,6 +54,9 @@ suite('subscriptions', ({ test }) => {
     assertProblem(response, 422, ['id', 'tenant_id', 'created_at', 'url', 'colour', 'status', 'timeout_ms']);
     assertProblem(await tenant.request('PATCH', `/subscriptions/${made.id}`, { body: '{' }), 400);
     assertProblem(await tenant.request('PATCH', `/subscriptions/${made.id}`, { body: { url: null } }), 422, ['url']);
+    const misspelt = { colour: null, policy: { timout_ms: null, retry: { initial: null } }, metadata: { none: null } };
+    const { json } = await tenant.request('PATCH', `/subscriptions/${made.id}`, { body: misspelt });
+    assert.deepEqual(json.errors.map(({ field }) => field).toSorted(), ['colour', 'policy.retry.initial', 'policy.timout_ms']);
     assertProblem(await tenant.request('PATCH', `/subscriptions/${made.id}`, { body: '[]' }), 422);
     assertProblem(await tenant.request('PATCH', `/subscriptions/${made.id}`, { body: '{}', headers: { 'content-type': 'text/plain' } }), 415);
     assert.deepEqual(await tenant.subscription(made.id), before);

@@ -447,6 +447,13 @@ static void test_patch_merges(void **state) {
     assert_patched(stored, "{\"policy\":{\"timeout_ms\":3000}}", "policy.max_in_flight", "3");
     assert_patch_refused(stored, "{\"url\":null}", "url");
     assert_patch_refused(stored, "{\"colour\":1}", "colour");
+    assert_patch_refused(stored, "{\"colour\":null}", "colour");
+    assert_patch_refused(stored, "{\"policy\":{\"timout_ms\":null}}", "policy.timout_ms");
+    assert_patch_refused(stored, "{\"policy\":{\"retry\":{\"initial\":null}}}", "policy.retry.initial");
+    assert_patch_refused(stored, "{\"policy\":{\"rate_limit\":{\"rate\":null,\"per_second\":1}}}",
+                         "policy.rate_limit.rate");
+    assert_patched(stored, "{\"metadata\":{\"c\":null},\"headers\":{\"x-c\":null},\"disabled_reason\":null}",
+                   "metadata", "{\"a\":\"1\",\"b\":\"2\"}");
     assert_patch_refused(stored, "{\"policy\":5}", "policy");
     assert_patch_refused(stored, "[]", "body");
     assert_patch_refused(stored, "null", "body");
