@@ -23,13 +23,12 @@ static const struct option *find(const struct args *a, struct slice name) {
 }
 
 static void unknown(const struct args *a, struct slice name, struct buf *problems) {
-    const char *names[ARGS_OPTIONS_MAX];
+    const char *names[ARGS_OPTIONS_MAX + 1];
     for (size_t i = 0; i < a->options_n; i++)
         names[i] = a->options[i]->name;
-    buf_addf(problems, "unknown flag --%.*s", SLICE_ARG(name));
-    if (a->options_n > 0)
-        buf_addf(problems, ": did you mean --%s?", nearest_word(name, names, a->options_n));
-    buf_add_char(problems, '\n');
+    names[a->options_n] = "help";
+    buf_addf(problems, "unknown flag --%.*s: did you mean --%s?\n", SLICE_ARG(name),
+             nearest_word(name, names, a->options_n + 1));
 }
 
 static const char *value_of(struct flags *flags, const struct flag *flag, const struct option *o,

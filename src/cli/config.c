@@ -68,11 +68,13 @@ static void assign(struct load *l, const struct setting *s, struct slice value, 
     buf_addf(l->problems, ": %.*s\n", SLICE_ARG(buf_slice(&complaint)));
 }
 
-static const char *nearest_setting(struct slice name) {
-    const char *names[SETTINGS_N];
+/* `more` (NULL: none) is what may stand there beside the settings. */
+static const char *nearest_setting(struct slice name, const char *more) {
+    const char *names[SETTINGS_N + 1];
     for (size_t i = 0; i < SETTINGS_N; i++)
         names[i] = settings[i].name;
-    return nearest_word(name, names, SETTINGS_N);
+    names[SETTINGS_N] = more;
+    return nearest_word(name, names, SETTINGS_N + (more ? 1 : 0));
 }
 
 static void preset(struct load *l) {
@@ -145,7 +147,7 @@ static int take_line(void *arg, const char *section, const char *name, const cha
         buf_addf(l->problems, "%s:%d: %s: %s\n", f->path, f->line, name, problem);
     else if (!s)
         buf_addf(l->problems, "%s:%d: unknown setting %s: did you mean %s?\n", f->path, f->line, name,
-                 nearest_setting(slice_of(name)));
+                 nearest_setting(slice_of(name), NULL));
     else
         assign(l, s, slice_of(value), &origin);
     return 1;
@@ -282,7 +284,7 @@ static void load_flag(struct load *l, struct flags *flags, const struct flag *fl
         buf_addf(l->problems, "--%s needs a value: --%s %s\n", s->name, s->name, s->placeholder);
     else if (flag->name.p)
         buf_addf(l->problems, "unknown setting --%.*s: did you mean --%s?\n", SLICE_ARG(flag->name),
-                 nearest_setting(flag->name));
+                 nearest_setting(flag->name, "help"));
     else
         buf_addf(l->problems, "unexpected argument %s\n", flag->value);
 }

@@ -142,7 +142,7 @@ suite('clients of the API', ({ test }) => {
     lines[1100] = '{"type":"posthorn.reserved","data":1}';
     const refused = await cli('event', 'batch', { input: lines.join('\n') });
     assert.equal(refused.code, 1);
-    assert.match(refused.stderr, /\[100\]\.type: .*\n[^]*the 1000 events before it are published/);
+    assert.match(refused.stderr, /refused: The request is not valid \(422\)\n {2}\[100\]\.type: .*\n[^]*the 1000 events before it are published/);
     assert.equal((await cli('event', 'batch', { input: '\n \n' })).code, 2);
     const missing = await cli('event', 'batch', '/nonexistent/events.ndjson');
     assert.deepEqual([missing.code, /cannot be read: No such file or directory$/m.test(missing.stderr)], [2, true]);

@@ -49,7 +49,9 @@ static void say_refusal(const struct call *c, const struct http_answer *a) {
     const char *problem;
     if (field_parse(document, &whole, &problem) < 0)
         document = SLICE_NONE;
-    struct field f = document.p ? field_find(document, "detail") : (struct field){0};
+    /* The detail of a document with errors tells no more than that they follow. */
+    const char *what = field_find(document, "errors").text.p ? "title" : "detail";
+    struct field f = document.p ? field_find(document, what) : (struct field){0};
     if (f.text.p) {
         field_show(f, &detail);
         call_say(c, "refused: %.*s (%ld)", SLICE_ARG(buf_slice(&detail)), a->status);

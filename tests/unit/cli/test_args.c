@@ -58,6 +58,7 @@ static void refused(const char *why, const char *arguments, int n, const char *c
 static void mistakes_are_named(void **state) {
     (void)state;
     refused("unknown flag --nmae: did you mean --name?\n", "", 1, (const char *[]){"--nmae"});
+    refused("unknown flag --hepl: did you mean --help?\n", "", 1, (const char *[]){"--hepl"});
     refused("--name needs a value: --name TEXT\n", "", 1, (const char *[]){"--name"});
     refused("--name is given twice\n", "", 2, (const char *[]){"--name=a", "--name=b"});
     refused("--json=yes: must be true or false\n", "", 1, (const char *[]){"--json=yes"});
