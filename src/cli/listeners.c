@@ -1,15 +1,24 @@
 #include "cli/listeners.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #include "cli/listener.h"
+
+static const char *advice(int error) {
+    if (error == -EADDRINUSE)
+        return "another program is on this port: stop it, or name another port";
+    if (error == -EACCES)
+        return "a port below 1024 is for root, who can give up its rights afterwards: see the setting user";
+    return "name an address of this machine";
+}
 
 static int open_one(struct listeners *l, const struct listen_address *a, struct address_policy *addresses,
                     int *ret_fd, char *ret_url, size_t url_size) {
     int r = listener_open(a, l->tls ? "https" : "http", ret_fd, ret_url, url_size);
     if (r < 0) {
-        log_error("the API cannot listen there; is another program on this port?",
-                  log_str("error", strerror(-r)), log_str("advice", a->text));
+        log_error("the API cannot listen there", log_str("listen", a->text), log_str("error", strerror(-r)),
+                  log_str("advice", advice(r)));
         return r;
     }
     listener_refuse_own(*ret_fd, addresses);

@@ -146,6 +146,15 @@ lifecycleTest('a second start on the same data folder is refused', async ({ star
   assert.equal(status, 200, 'the first goes on, with its own key');
 }, { skip: ONLY_A_FILE });
 
+lifecycleTest('a port that another program has is named', async ({ start }) => {
+  const taken = new URL((await start()).url).host;
+  const folder = await temporaryFolder();
+  const second = await run(['serve', '--data', folder, '--listen', taken], { env: { POSTHORN_ADMIN_KEY: 'another-key-0123456789' } });
+  await rm(folder, { recursive: true });
+  assert.equal(second.code, 1);
+  assert.match(second.stderr, new RegExp(`cannot listen there listen=${taken} error="Address already in use" advice=`));
+});
+
 lifecycleTest('the first start makes an admin key: printed once, kept with mode 0600', async ({ start }) => {
   const server = await start({ adminKey: null });
   const file = join(server.data, 'admin.key');
