@@ -9,6 +9,7 @@
 #include "cli/admin_key.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/hardening.h"
 #include "cli/hints.h"
 #include "cli/housekeeper.h"
 #include "cli/listener.h"
@@ -207,6 +208,7 @@ static int start_receiver(struct dev *d) {
 }
 
 static int run(struct dev *d) {
+    hardening_keep_secrets(&d->config); /* the receiver's key is one */
     housekeeper_block_signals();
     int r = start_receiver(d);
     if (r < 0) {

@@ -36,10 +36,12 @@ static void wipe_free_of_openssl(void *p, const char *file, int line) {
 }
 
 void hardening_keep_secrets(const struct config *c) {
+    static bool kept; /* OpenSSL's can be set once */
     json_set_alloc_funcs(malloc, wipe_free);
     /* It reads client keys by way of buffers that it does not wipe itself. */
-    if (!CRYPTO_set_mem_functions(NULL, NULL, wipe_free_of_openssl))
+    if (!kept && !CRYPTO_set_mem_functions(NULL, NULL, wipe_free_of_openssl))
         log_warn("OpenSSL was in use before: what it frees of client keys is not wiped");
+    kept = true;
     if (!c->permit_core_dumps)
         forbid_core_dumps();
 }

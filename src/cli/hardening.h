@@ -4,7 +4,8 @@
 #include "cli/config.h"
 
 /* First of all, before another thread runs: no core dump, and no process of the same user, sees the memory
- * (unless permit-core-dumps), and what JSON documents held is overwritten when they are freed. */
+ * (unless permit-core-dumps), and what JSON documents held is overwritten when they are freed. May be called
+ * again. */
 void hardening_keep_secrets(const struct config *c);
 
 /* Makes the data folder, private to its user, and becomes that user for good (setting user), who must be able

@@ -57,6 +57,7 @@ test('wrong usage ends with status 2 and says what is right', async () => {
     [['sevre'], /did you mean serve\?/],
     [['help', 'recieve'], /did you mean receive\?/],
     [['serve', '--lisen', 'x'], /did you mean --listen\?/],
+    [['dev', '--hlp'], /did you mean --help\?/],
     [['serve', 'surplus'], /unexpected argument surplus/],
     [['verify', '--secrte', SECRET], /did you mean --secret\?/],
     [['verify'], /--secret is missing[^]*--id is missing[^]*--timestamp is missing[^]*--signature is missing/],
@@ -140,6 +141,7 @@ test('dev shows an event on its way to a receiver, and keeps nothing', async (t)
   await dev.said(/demo\.hello {2}verified\n/);
   const [, data] = await dev.said(/ready .*data=(\S+)/, 'stderr');
   assert.ok(data.startsWith(folder) && existsSync(data));
+  assert.ok(!/OpenSSL was in use/.test(dev.stderr), dev.stderr);
 
   const [url] = await dev.said(/http:\/\/[\d.:]+/, 'stderr');
   const api = new Api({ url, adminKey: 'dev-admin-key' });
