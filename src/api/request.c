@@ -71,15 +71,28 @@ const char *request_header_value(struct request *r, const char *name) {
     return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
 }
 
+/* RFC 9110 §8.4: none is known here but identity, which is none. */
+static bool is_coded(struct request *r) {
+    const char *coding = request_header_value(r, MHD_HTTP_HEADER_CONTENT_ENCODING);
+    if (!coding || !*coding || strcasecmp(coding, "identity") == 0)
+        return false;
+    request_problem(r, 415, "Content-Encoding %.100s is not supported here: send the body as it is.", coding);
+    request_header(r, MHD_HTTP_HEADER_ACCEPT_ENCODING, "identity");
+    return true;
+}
+
 bool request_content_type(struct request *r, const char *const *allowed, size_t n) {
     const char *type = request_header_value(r, MHD_HTTP_HEADER_CONTENT_TYPE);
+    if (is_coded(r))
+        return false;
     if (!type)
         return true;
     size_t length = strcspn(type, "; \t");
     for (size_t i = 0; i < n; i++)
         if (strlen(allowed[i]) == length && strncasecmp(type, allowed[i], length) == 0)
             return true;
-    request_problem(r, 415, "Content-Type %.100s is not supported here: send %s.", type, allowed[0]);
+    request_problem(r, 415, "Content-Type %.100s is not supported here: send %s%s%s.", type, allowed[0],
+                    n > 1 ? " or " : "", n > 1 ? allowed[1] : "");
     return false;
 }
 

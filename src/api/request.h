@@ -90,7 +90,8 @@ struct buf *request_write(struct request *r, int status);
 /* The body as a JSON object; NULL after having answered 400 or 422. The caller owns it. Duplicate members are
  * refused. */
 json_t *request_object(struct request *r);
-/* Content-Type is one of these (parameters ignored) or absent; otherwise answers 415 and returns false. */
+/* Content-Type is one of these (parameters ignored) or absent, and the body is not coded (gzip, …); otherwise
+ * answers 415 and returns false. */
 bool request_content_type(struct request *r, const char *const *allowed, size_t n);
 const char *request_header_value(struct request *r, const char *name); /* NULL when absent */
 /* The query's parameters, see query_parse: false after having answered 400 to one that cannot be decoded. */

@@ -97,27 +97,6 @@ static void published(struct ingest_request *q, int result) {
 
 /* ---- what both have in common ---- */
 
-/* The Idempotency-Key header: 1…255 printable ASCII characters. */
-static bool take_idempotency_key(struct request *r, struct ingest_request *q) {
-    const char *key = request_header_value(r, "Idempotency-Key");
-    if (!key)
-        return true;
-    q->idempotency_key = slice_of(key);
-    bool good = q->idempotency_key.n >= 1 && q->idempotency_key.n <= IDEMPOTENCY_KEY_MAX;
-    for (const char *c = key; good && *c; c++)
-        good = *c >= ' ' && *c <= '~';
-    if (!good) {
-        struct field_errors errors;
-        field_errors_init(&errors);
-        field_error_add(&errors, "Idempotency-Key", "must be 1 to %d printable ASCII characters",
-                        IDEMPOTENCY_KEY_MAX);
-        request_invalid(r, &errors);
-        return false;
-    }
-    SHA256((const unsigned char *)r->body.p, r->body.n, q->body_hash);
-    return true;
-}
-
 /* What the headers of a name come to together (RFC 9110 §5.3). */
 struct gathered {
     const char *name;
@@ -134,6 +113,35 @@ static enum MHD_Result gather(void *arg, enum MHD_ValueKind kind, const char *na
         buf_add_char(&g->values, ',');
     buf_add_str(&g->values, value);
     return MHD_YES;
+}
+
+static bool is_idempotency_key(struct slice key) {
+    bool good = key.n >= 1 && key.n <= IDEMPOTENCY_KEY_MAX;
+    for (size_t i = 0; good && i < key.n; i++)
+        good = key.p[i] >= ' ' && key.p[i] <= '~';
+    return good;
+}
+
+/* The Idempotency-Key header, of one event or of a whole batch. Two of them are none: which one would a
+ * repetition be known by? */
+static bool take_idempotency_key(struct request *r, struct ingest_request *q) {
+    const char *key = request_header_value(r, "Idempotency-Key");
+    if (!key)
+        return true;
+    struct gathered all = {.name = "Idempotency-Key"};
+    MHD_get_connection_values(r->connection, MHD_HEADER_KIND, gather, &all);
+    buf_free(&all.values);
+    q->idempotency_key = slice_of(key);
+    if (all.n != 1 || !is_idempotency_key(q->idempotency_key)) {
+        struct field_errors errors;
+        field_errors_init(&errors);
+        field_error_add(&errors, "Idempotency-Key",
+                        "must be one header of 1 to %d printable ASCII characters", IDEMPOTENCY_KEY_MAX);
+        request_invalid(r, &errors);
+        return false;
+    }
+    SHA256((const unsigned char *)r->body.p, r->body.n, q->body_hash);
+    return true;
 }
 
 /* The trace that the producer is in. Two traceparents are none, as the standard says. */

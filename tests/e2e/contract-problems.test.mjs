@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import net from 'node:net';
+import { gzipSync } from 'node:zlib';
 
 import { assertId, assertProblem } from './lib/shape.mjs';
 import { suite } from './lib/suite.mjs';
@@ -163,6 +164,13 @@ suite('problems', ({ test }) => {
       assertProblem(await tenant.request('POST', '/events', { body, headers: { 'content-type': type } }), 415);
     }
     assertProblem(await tenant.request('POST', '/events/batch', { body: `[${body}]`, headers: { 'content-type': 'text/plain' } }), 415);
+    const compressed = { body: gzipSync(body), headers: { 'content-encoding': 'gzip' } };
+    for (const [method, path] of [['POST', '/events'], ['POST', '/events/batch'], ['POST', '/subscriptions']]) {
+      const refused = await tenant.request(method, path, compressed);
+      assertProblem(refused, 415);
+      assert.equal(refused.headers['accept-encoding'], 'identity');
+    }
+    await tenant.publishText(body, { 'content-encoding': 'identity' });
     for (const type of ['application/json; charset=utf-8', 'Application/JSON', 'application/json;charset=UTF-8']) {
       await tenant.publishText(body, { 'content-type': type });
     }

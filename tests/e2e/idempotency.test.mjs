@@ -54,6 +54,7 @@ suite('idempotency', ({ test }) => {
       const response = await publish(tenant, key);
       assertProblem(response, response.status === 400 ? 400 : 422);
     }
+    assertProblem(await publish(tenant, ['one', 'two']), 422, ['Idempotency-Key']);
     const keys = ['k'.repeat(255), 'a', 'A', '"quoted"', "'; --", '0'];
     const answers = await Promise.all(keys.map((key) => publish(tenant, key)));
     assert.equal(new Set(answers.map(({ json }) => json.id)).size, keys.length);
@@ -98,6 +99,17 @@ suite('idempotency of batches', ({ test }) => {
     assert.equal((await tenant.all('/events')).length, 1);
     const after = await batch(tenant, [event(8, 'new')]);
     assert.deepEqual(after.json.data.map((answer) => answer.duplicate), [false], 'the refused batch used no key up');
+  });
+
+  test('the header is for the whole batch, by all its bytes', async ({ tenant }) => {
+    const headers = { 'idempotency-key': 'whole' };
+    const first = await batch(tenant, [event(1), event(2, 'two')], { headers });
+    assert.equal(first.status, 202);
+    const second = await batch(tenant, [event(1), event(2, 'two')], { headers });
+    assert.equal(second.status, 202);
+    assert.deepEqual(second.json.data, first.json.data.map((answer) => ({ ...answer, duplicate: true })));
+    assertProblem(await batch(tenant, [event(1), event(3)], { headers }), 409);
+    assert.equal((await tenant.all('/events')).length, 2);
   });
 
   test('a key twice in one batch', async ({ tenant }) => {
