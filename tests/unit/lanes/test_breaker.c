@@ -24,6 +24,20 @@ static void test_opens_after_ten_over_five(void **state) {
     assert_int_equal(breaker_allowance(&b, b.probe_at), 1);
 }
 
+/* Endpoints that failed together are not probed together. */
+static void test_probes_are_spread(void **state) {
+    (void)state;
+    int64_t earliest = INT64_MAX, latest = 0;
+    for (int i = 0; i < 200; i++) {
+        struct breaker b = {0};
+        open_it(&b, 0);
+        assert_in_range(b.probe_at, BREAKER_PROBE_MS_FIRST * 8 / 10, BREAKER_PROBE_MS_FIRST * 12 / 10);
+        earliest = b.probe_at < earliest ? b.probe_at : earliest;
+        latest = b.probe_at > latest ? b.probe_at : latest;
+    }
+    assert_true(latest - earliest > BREAKER_PROBE_MS_FIRST / 4);
+}
+
 static void test_few_deliveries_keep_their_schedule(void **state) {
     (void)state;
     struct breaker b = {0};
@@ -120,6 +134,7 @@ int main(void) {
     rng_seed(&rng, 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_opens_after_ten_over_five),
+        cmocka_unit_test(test_probes_are_spread),
         cmocka_unit_test(test_few_deliveries_keep_their_schedule),
         cmocka_unit_test(test_success_starts_afresh),
         cmocka_unit_test(test_probes_grow_rarer),

@@ -180,6 +180,29 @@ static void test_backpressure_halves_once_and_rests(void **state) {
     end(&f);
 }
 
+static void test_a_timeout_halves_as_backpressure_does(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    add(&f, 1, 1, TIER_STANDARD, 8);
+    assert_int_equal(run(&f, NOW, 100), 8);
+    struct lane_outcome o = {.subscription_no = 1,
+                             .event_key = 1,
+                             .class = OUTCOME_TRANSIENT,
+                             .started_at = NOW,
+                             .retry_after_ms = -1,
+                             .retry_due_at = NOW + 5000};
+    lanes_ended(f.ls, &o, NOW + 10, &f.rng); /* such as a 500 */
+    assert_int_equal(stats(&f, 1, NOW + 10).concurrency, 8);
+    o.timed_out = true;
+    lanes_ended(f.ls, &o, NOW + 10, &f.rng);
+    assert_int_equal(stats(&f, 1, NOW + 10).concurrency, 4);
+    lanes_ended(f.ls, &o, NOW + 20, &f.rng); /* begun before it was halved: the same congestion */
+    assert_int_equal(stats(&f, 1, NOW + 20).concurrency, 4);
+    assert_int_equal(stats(&f, 1, NOW + 20).waiting_on, LANE_WAIT_CONCURRENCY); /* no rest */
+    end(&f);
+}
+
 static void push_back(struct fixture *f, int64_t retry_after_ms, int64_t retry_due_at) {
     struct lane_outcome o = {.subscription_no = 1,
                              .event_key = 1,
@@ -818,6 +841,7 @@ int main(void) {
         cmocka_unit_test(test_tier_shares_are_reserved),
         cmocka_unit_test(test_no_tier_and_no_tenant_starves),
         cmocka_unit_test(test_backpressure_halves_once_and_rests),
+        cmocka_unit_test(test_a_timeout_halves_as_backpressure_does),
         cmocka_unit_test(test_the_lane_rests_as_long_as_the_endpoint_asks),
         cmocka_unit_test(test_breaker_opens_and_probes_alone),
         cmocka_unit_test(test_an_empty_probe_leaves_the_breaker_open),
