@@ -115,6 +115,29 @@ static void test_what_is_not_due_waits(void **state) {
     assert_true(t.event_key == event.key && t.window_at == f->now);
 }
 
+static void test_a_held_lane_claims_nothing(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant),
+             other = make_subscription(f, tenant);
+    struct id event = publish(f, tenant, sub);
+    publish(f, tenant, other);
+    struct lane_claim lanes[] = {lane_of(tenant, sub, 2), lane_of(tenant, other, 2)};
+    struct task tasks[4];
+    struct expired_task expired[1];
+    size_t n = 0, expired_n = 9;
+    lanes[0].held = true;
+    f->now += 73 * HOUR_MS; /* nor is anything given up */
+    lanes[1].resumed_at = f->now;
+    begin(f);
+    assert_int_equal(
+        store_claim(f->store, lanes, COUNT(lanes), f->now, tasks, COUNT(tasks), &n, expired, 1, &expired_n),
+        0);
+    commit(f);
+    assert_true(n == 1 && tasks[0].subscription_no == other && expired_n == 0);
+    assert_true(lanes[0].claimed == 0 && lanes[0].expired == 0 && lanes[0].next_due_at == f->now);
+    assert_int_equal(state_of(f, tenant, event, sub), DELIVERY_PENDING);
+}
+
 static void test_lanes_have_their_own(void **state) {
     struct fixture *f = *state;
     uint32_t tenant = make_tenant(f), one = make_subscription(f, tenant), two = make_subscription(f, tenant);
@@ -415,6 +438,7 @@ int main(void) {
         STORE_TEST(test_due_before_its_place_in_the_order),
         STORE_TEST(test_begun_as_it_is_made),
         STORE_TEST(test_what_is_not_due_waits),
+        STORE_TEST(test_a_held_lane_claims_nothing),
         STORE_TEST(test_lanes_have_their_own),
         STORE_TEST(test_triggers),
         STORE_TEST(test_closed_window_leads_to_the_dlq),

@@ -190,6 +190,31 @@ static void test_retries_of_a_replay_block_nobody(void **state) {
     assert_true(claim_one(f, tenant, sub).event_key == later.key);
 }
 
+/* What is given up behind the first changes nothing about the first, which is under way. */
+static void test_one_that_expires_behind_releases_nothing(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
+    struct id replayed = publish_ordered(f, tenant, sub, 7);
+    finish_one(f, tenant, sub, DELIVERY_DLQ);
+    struct id first = publish_ordered(f, tenant, sub, 7);
+    struct task t = claim_one(f, tenant, sub);
+    assert_true(t.event_key == first.key);
+    f->now += 10;
+    replay(f, replayed, sub, 7);
+    f->now += 2 * HOUR_MS;
+    struct lane_expiry lane = {.subscription_no = sub, .tenant_no = tenant, .window_ms = HOUR_MS};
+    struct expired_task expired[4];
+    size_t n = 0;
+    begin(f);
+    assert_int_equal(store_expire(f->store, &lane, f->now, expired, COUNT(expired), &n), 0);
+    commit(f);
+    assert_true(n == 1 && expired[0].event_key == replayed.key);
+    struct claim c = claim(f, lane_of(tenant, sub, 9));
+    assert_true(c.n == 0 && c.expired_n == 0 && c.lane.next_due_at == INT64_MAX);
+    assert_int_equal(state_of(f, tenant, first, sub), DELIVERY_ATTEMPTING);
+    assert_false(settle(f, outcome_of(f, &t, DELIVERY_DELIVERED, 200)).stale);
+}
+
 /* ---- the fan-out barrier ---- */
 
 static struct fanout_job begin_job(struct fixture *f, uint32_t tenant, uint32_t cursor, uint32_t upper) {
@@ -401,6 +426,7 @@ int main(void) {
         STORE_TEST(test_lost_lease_keeps_the_order),
         STORE_TEST(test_replay_is_serialised_with_its_key),
         STORE_TEST(test_retries_of_a_replay_block_nobody),
+        STORE_TEST(test_one_that_expires_behind_releases_nothing),
         STORE_TEST(test_no_ordered_lane_passes_an_earlier_fanout),
         STORE_TEST(test_lane_behind_a_fanout_looks_again_soon),
         STORE_TEST(test_fanouts_that_do_not_concern_a_lane),

@@ -96,6 +96,27 @@ static void test_stale_ones_do_not_spoil_a_batch(void **state) {
     assert_int_equal(state_of(f, tenant, two, sub), DELIVERY_RETRY);
 }
 
+/* Whatever the two say: the outcome that was told first stands. */
+static void test_the_first_of_two_settles_counts(void **state) {
+    static const enum delivery_state outcomes[] = {DELIVERY_RETRY, DELIVERY_DELIVERED, DELIVERY_DLQ};
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
+    for (size_t i = 0; i < COUNT(outcomes); i++) {
+        for (size_t k = 0; k < COUNT(outcomes); k++) {
+            struct id event = publish(f, tenant, sub);
+            struct task t = claim_one(f, tenant, sub);
+            struct settlement two[] = {outcome_of(f, &t, outcomes[i], 500),
+                                       outcome_of(f, &t, outcomes[k], 500)};
+            begin(f);
+            assert_int_equal(store_settle(f->store, two, COUNT(two)), 0);
+            commit(f);
+            assert_true(!two[0].stale && two[1].stale);
+            assert_int_equal(state_of(f, tenant, event, sub), outcomes[i]);
+            assert_int_equal(attempts_of(f, event, sub), 1);
+        }
+    }
+}
+
 static void test_retry_is_due_when_it_says(void **state) {
     struct fixture *f = *state;
     uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
@@ -267,6 +288,7 @@ int main(void) {
         STORE_TEST(test_settling_what_was_never_claimed_is_refused),
         STORE_TEST(test_late_settle_of_a_lost_lease_is_refused),
         STORE_TEST(test_stale_ones_do_not_spoil_a_batch),
+        STORE_TEST(test_the_first_of_two_settles_counts),
         STORE_TEST(test_retry_is_due_when_it_says),
         STORE_TEST(test_every_reason_is_kept),
         STORE_TEST(test_leases_that_ran_out_are_listed_oldest_first),
