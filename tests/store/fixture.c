@@ -16,24 +16,44 @@ static const char *server_url(void) {
     return named && slice_starts_with(slice_of(named), SLICE_LIT("postgres")) ? named : NULL;
 }
 
-static void drop_schema(const char *name) {
+static char *database; /* the URL of this program's own */
+
+/* Test programs run side by side. What the store locks, and whom it notifies, is a matter of the database:
+ * in one of them a program would hear of the others' changes and find their lanes held. */
+static void make_database(void) {
+    const char *server = server_url(), *path = strchr(strstr(server, "//") + 2, '/');
     char sql[128];
-    snprintf(sql, sizeof sql, "DROP SCHEMA IF EXISTS %s CASCADE", name);
-    run_sql(server_url(), sql);
+    assert_non_null(path);
+    /* Of a process of this number that was killed. */
+    snprintf(sql, sizeof sql, "DROP DATABASE IF EXISTS posthorn_test_%d WITH (FORCE)", (int)getpid());
+    run_sql(server, sql);
+    snprintf(sql, sizeof sql, "CREATE DATABASE posthorn_test_%d", (int)getpid());
+    run_sql(server, sql);
+    assert_true(asprintf(&database, "%.*s/posthorn_test_%d%s", (int)(path - server), server, (int)getpid(),
+                         path + strcspn(path, "?")) > 0);
 }
 
-/* Of its own, so that tests that run side by side see nothing of one another; quicker to make than a
- * database. */
+int fixture_end(void **state) {
+    (void)state;
+    char sql[128];
+    snprintf(sql, sizeof sql, "DROP DATABASE posthorn_test_%d WITH (FORCE)", (int)getpid());
+    if (database)
+        run_sql(server_url(), sql);
+    free(database);
+    database = NULL;
+    return 0;
+}
+
+/* Quicker to make than a database; it goes with that. */
 static void make_schema(struct fixture *f) {
     static unsigned made;
-    char sql[128];
-    assert_true(asprintf(&f->schema, "posthorn_%d_%u", (int)getpid(), made++) > 0);
-    drop_schema(f->schema); /* of a process of this number that was killed */
-    snprintf(sql, sizeof sql, "CREATE SCHEMA %s", f->schema);
-    run_sql(server_url(), sql);
-    const char *server = server_url();
-    assert_true(asprintf(&f->url, "%s%coptions=-csearch_path%%3D%s", server, strchr(server, '?') ? '&' : '?',
-                         f->schema) > 0);
+    char sql[64];
+    if (!database)
+        make_database();
+    snprintf(sql, sizeof sql, "CREATE SCHEMA test_%u", ++made);
+    run_sql(database, sql);
+    assert_true(asprintf(&f->url, "%s%coptions=-csearch_path%%3Dtest_%u", database,
+                         strchr(database, '?') ? '&' : '?', made) > 0);
 }
 
 /* ---- stores ---- */
@@ -116,9 +136,6 @@ int fixture_teardown(void **state) {
     fixture_close(f);
     if (f->folder)
         folder_remove(f->folder);
-    if (f->schema)
-        drop_schema(f->schema);
-    free(f->schema);
     free(f->folder);
     free(f->url);
     free(f);

@@ -1,5 +1,6 @@
 /* What the tests of the store share. They are written against store.h alone and run on a fresh SQLite file
- * each, or in a fresh schema each of the PostgreSQL server that POSTHORN_TEST_STORE names. */
+ * each, or in a fresh schema each of a database of the program's own, on the PostgreSQL server that
+ * POSTHORN_TEST_STORE names. */
 #pragma once
 
 #include <setjmp.h>
@@ -20,7 +21,6 @@ enum { ROWS_MAX = 256 };
 
 struct fixture {
     char *folder; /* of the SQLite file, or NULL */
-    char *schema; /* on the server, or NULL */
     char *url;
     struct store *store;
     struct store_reader *reader;
@@ -32,6 +32,8 @@ struct fixture {
 /* For cmocka: *state becomes a struct fixture with an open store. */
 int fixture_setup(void **state);
 int fixture_teardown(void **state);
+/* Of the whole program, behind its last test. */
+int fixture_end(void **state);
 #define STORE_TEST(fn) cmocka_unit_test_setup_teardown(fn, fixture_setup, fixture_teardown)
 
 bool fixture_is_sqlite(const struct fixture *f);

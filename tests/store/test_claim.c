@@ -452,5 +452,5 @@ int main(void) {
         STORE_TEST(test_a_pause_spares_for_a_while_only),
         STORE_TEST(test_lanes_due),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

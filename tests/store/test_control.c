@@ -627,5 +627,5 @@ int main(void) {
         STORE_TEST(test_audit),
         STORE_TEST(test_source_notes),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

@@ -297,5 +297,5 @@ int main(void) {
         STORE_TEST(test_jobs_take_turns),
         STORE_TEST(test_wants),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

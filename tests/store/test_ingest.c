@@ -286,5 +286,5 @@ int main(void) {
         STORE_TEST(test_job_goes_on_at_its_cursor),
         STORE_TEST(test_jobs_are_listed_oldest_first),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

@@ -432,5 +432,5 @@ int main(void) {
         STORE_TEST(test_fanouts_that_do_not_concern_a_lane),
         STORE_TEST(test_order_holds_by_chance),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

@@ -241,5 +241,5 @@ int main(void) {
         STORE_TEST(test_an_example_is_an_id),
         STORE_TEST(test_a_database_without_a_store_says_so),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

@@ -389,5 +389,5 @@ int main(void) {
         puts("without POSTHORN_TEST_STORE there is no PostgreSQL to test on");
         return 77;
     }
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

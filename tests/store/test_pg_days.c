@@ -315,5 +315,5 @@ int main(void) {
         DAYS_TEST(test_an_ended_replay_is_written_down),
         DAYS_TEST(test_changes_that_everybody_knows_go),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

@@ -290,7 +290,7 @@ int main(void) {
         FAULT_TEST(test_a_node_that_stops_leaves_nothing_behind),
         FAULT_TEST(test_changes_are_told_to_others),
     };
-    int r = cmocka_run_group_tests(tests, NULL, NULL);
+    int r = cmocka_run_group_tests(tests, NULL, fixture_end);
     own_server_tool("remove", server, NULL, 0);
     return r;
 }

@@ -586,5 +586,5 @@ int main(void) {
         IMPORT_TEST(test_of_another_schema_says_what_to_do),
         IMPORT_TEST(test_old_days_have_their_partitions),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

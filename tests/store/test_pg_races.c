@@ -487,5 +487,5 @@ int main(void) {
         STORE_TEST(test_what_a_lost_node_could_not_release_is_found),
         STORE_TEST(test_nothing_is_put_aside_in_a_lane_that_is_held),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

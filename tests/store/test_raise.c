@@ -306,5 +306,5 @@ int main(void) {
         STORE_TEST(test_of_a_deleted_subscription_nothing_is_told),
         STORE_TEST(test_many_who_ask_become_a_job),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

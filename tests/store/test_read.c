@@ -441,5 +441,5 @@ int main(void) {
         STORE_TEST(test_the_file_is_not_mapped),
         STORE_TEST(test_events_of_a_type_by_its_log),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

@@ -391,5 +391,5 @@ int main(void) {
         STORE_TEST(test_a_page_stops_when_enough_was_looked_at),
         STORE_TEST(test_log_steps_within_an_event),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

@@ -285,5 +285,5 @@ int main(void) {
         STORE_TEST(test_a_change_overtaken_by_another),
         STORE_TEST(test_order_holds_through_changes_by_chance),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

@@ -319,5 +319,5 @@ int main(void) {
         STORE_TEST(test_missing_ones_are_made_once),
         STORE_TEST(test_dead_ones_are_counted),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

@@ -320,5 +320,5 @@ int main(void) {
         STORE_TEST(test_idempotency_keys_leave_by_age),
         STORE_TEST(test_a_sweep_goes_by_each_tenants_days),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

@@ -529,5 +529,5 @@ int main(void) {
         STORE_TEST(test_the_key_is_not_changed_under_a_node),
         STORE_TEST(test_plain_secrets_are_sealed_and_erased),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

@@ -297,5 +297,5 @@ int main(void) {
         STORE_TEST(test_replay_again_and_again),
         STORE_TEST(test_replay_is_refused),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

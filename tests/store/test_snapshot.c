@@ -158,5 +158,5 @@ int main(void) {
         STORE_TEST(test_the_operators_own),
         STORE_TEST(test_callback_ends_the_snapshots),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

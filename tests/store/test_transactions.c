@@ -100,5 +100,5 @@ int main(void) {
         STORE_TEST(test_rollback_leaves_nothing),         STORE_TEST(test_savepoint_undoes_its_own_part),
         STORE_TEST(test_readers_see_what_was_committed),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }
