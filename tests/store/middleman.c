@@ -162,8 +162,9 @@ struct middleman *middleman_start(const char *url) {
     CHECK(mkdtemp(m->folder));
     snprintf(m->path, sizeof m->path, "%s/.s.PGSQL.5432", m->folder);
     options = option_of(source, "options");
-    r = asprintf(&m->url, "postgres://postgres@/%s?host=%s&options=%s%s", option_of(source, "dbname"),
-                 m->folder, options ? "-csearch_path%3D" : "", options ? strchr(options, '=') + 1 : "");
+    r = asprintf(&m->url, "postgres://postgres@/%s?host=%s&connect_timeout=60&options=%s%s",
+                 option_of(source, "dbname"), m->folder, options ? "-csearch_path%3D" : "",
+                 options ? strchr(options, '=') + 1 : "");
     CHECK(r > 0);
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     snprintf(at.sun_path, sizeof at.sun_path, "%s", m->path);

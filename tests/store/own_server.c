@@ -24,7 +24,7 @@ void own_server_start(char ret[OWN_SERVER_MAX]) {
 
 char *own_server_url(const char *folder, const char *database) {
     char *url = NULL;
-    assert_true(asprintf(&url, "postgres://postgres@/%s?host=%s", database, folder) > 0);
+    assert_true(asprintf(&url, "postgres://postgres@/%s?host=%s&connect_timeout=60", database, folder) > 0);
     return url;
 }
 

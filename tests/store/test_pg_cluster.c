@@ -11,8 +11,8 @@
 #include "store/cluster.h"
 #include "store/postgres/postgres.h"
 
-/* A machine may be held up for a second; a short lease is not over by that. */
-enum { LEASE_MS = 60000, SHORT_MS = 2000, WAIT_MS = 60000, CLOCK_MS = 10000 };
+/* A machine may be held up for some seconds; a short lease is not over by that. */
+enum { LEASE_MS = 60000, SHORT_MS = 4000, WAIT_MS = 60000, CLOCK_MS = 10000 };
 
 /* A node as a process has it: a store of its own, and a feed. */
 struct node {

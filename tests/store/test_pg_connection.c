@@ -161,7 +161,7 @@ static void kill_it(struct pg *c) {
     assert_int_equal(pg_connect(&other, &message), 0);
     struct pg_params *p = pg_params(&other);
     pg_int(p, PQbackendPID(c->conn));
-    assert_int_equal(pg_query(&other, "SELECT pg_terminate_backend($1, 10000)", NULL), 0);
+    assert_int_equal(pg_query(&other, "SELECT pg_terminate_backend($1, 60000)", NULL), 0);
     pg_close(&other);
 }
 
@@ -205,7 +205,7 @@ static void test_a_statement_that_takes_too_long_is_broken_off(void **state) {
     struct pg c;
     const char *message = "";
     pg_init(&c, source,
-            &(struct pg_limits){.connect_ms = 3000, .statement_ms = 2000, .idle_in_transaction_ms = 0});
+            &(struct pg_limits){.connect_ms = 60000, .statement_ms = 2000, .idle_in_transaction_ms = 0});
     assert_int_equal(pg_connect(&c, &message), 0);
     assert_int_equal(pg_query(&c, "SELECT pg_sleep(60)", NULL), -EIO);
     assert_string_equal(c.sqlstate, "57014");

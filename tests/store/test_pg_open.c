@@ -207,7 +207,7 @@ static pid_t start_pooler(const char *folder, const char *mode) {
     }
     _cleanup_free_ char *socket = NULL;
     assert_true(asprintf(&socket, "%s/.s.PGSQL.5432", folder) > 0);
-    int64_t until = clock_mono_us() + 10000000;
+    int64_t until = clock_mono_us() + 60000000;
     while (access(socket, F_OK) < 0) {
         assert_true(clock_mono_us() < until);
         assert_int_equal(waitpid(child, NULL, WNOHANG), 0);

@@ -21,6 +21,8 @@ enum {
     KEYS = 3,
     OWNERS = 2,
     RUN_MS = 4000,
+    RUN_MAX_MS = 120000, /* on a slow machine: until enough has happened */
+    EVENTS_ENOUGH = 100, /* of each publisher */
     UNDER_WAY_MAX = 64,
     ROUNDS_MAX = 2000,
 };
@@ -34,11 +36,16 @@ enum {
         }                                                                                                    \
     } while (0)
 
+struct progress {
+    atomic_bool over; /* owners end */
+    atomic_uint cancelled;
+};
+
 struct world {
     struct fixture *f;
     uint32_t tenant, lanes[LANES];
     int64_t from_us;
-    atomic_bool *over; /* shared: owners end */
+    struct progress *progress; /* shared with the children */
 };
 
 struct actor {
@@ -46,8 +53,7 @@ struct actor {
     unsigned no;
     struct store *store;
     struct rng rng;
-    int64_t until_us;
-    unsigned ids;
+    unsigned ids, published;
 };
 
 static int64_t now_of(const struct world *w) {
@@ -89,14 +95,21 @@ static void publish_one(struct actor *a) {
 }
 
 static void publish_some(struct actor *a) {
+    unsigned some = (unsigned)rng_below(&a->rng, 4) + 1;
     MUST(store_begin(a->store) == 0);
-    for (uint64_t n = rng_below(&a->rng, 4) + 1; n > 0; n--)
+    for (unsigned n = some; n > 0; n--)
         publish_one(a);
-    if (rng_below(&a->rng, 10) == 0)
+    if (rng_below(&a->rng, 10) == 0) {
         store_rollback(a->store);
-    else
+    } else {
         MUST(store_commit(a->store) == 0);
+        a->published += some;
+    }
     usleep(15000);
+}
+
+static bool has_published(const struct actor *a) {
+    return a->published >= EVENTS_ENOUGH;
 }
 
 /* ---- owners ---- */
@@ -237,8 +250,13 @@ static void replay_and_cancel(struct actor *a) {
             ended = false;
         } else {
             MUST(store_commit(a->store) == 0);
+            atomic_fetch_add(&a->w->progress->cancelled, (unsigned)n);
         }
     }
+}
+
+static bool have_cancelled(const struct actor *a) {
+    return atomic_load(&a->w->progress->cancelled) > 0;
 }
 
 /* ---- fan-outs that come twice ---- */
@@ -269,13 +287,23 @@ static void repeat_some(struct actor *a) {
 
 /* ---- all at once ---- */
 
-/* run_ms 0: until it is over. */
-static pid_t start(const struct world *w, unsigned no, int run_ms, void (*act)(struct actor *a)) {
+static bool is_over(const struct actor *a) {
+    return atomic_load(&a->w->progress->over);
+}
+
+static bool at_once(const struct actor *a) {
+    (void)a;
+    return true;
+}
+
+/* Acts for run_ms at least, and until it has done enough. */
+static pid_t start(const struct world *w, unsigned no, int run_ms, void (*act)(struct actor *a),
+                   bool (*is_enough)(const struct actor *a)) {
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid > 0)
         return pid;
-    struct actor a = {.w = w, .no = no, .until_us = w->from_us + run_ms * INT64_C(1000)};
+    struct actor a = {.w = w, .no = no};
     const char *message = "";
     uint32_t worker;
     rng_seed(&a.rng, no + 1);
@@ -284,8 +312,11 @@ static pid_t start(const struct world *w, unsigned no, int run_ms, void (*act)(s
     MUST(store_begin(a.store) == 0);
     MUST(store_register_worker(a.store, "race", "posthorn/test", w->f->now, &worker) == 0);
     MUST(store_commit(a.store) == 0);
-    while (run_ms ? clock_mono_us() < a.until_us : !atomic_load(w->over))
+    for (int64_t ran_ms = 0; ran_ms < run_ms || !is_enough(&a);
+         ran_ms = (clock_mono_us() - w->from_us) / 1000) {
+        MUST(ran_ms < RUN_MAX_MS);
         act(&a);
+    }
     store_close(a.store);
     _exit(0);
 }
@@ -373,28 +404,28 @@ static void test_nodes_that_do_all_at_once(void **state) {
     for (size_t i = 0; i < LANES; i++)
         w.lanes[i] = make_subscription(w.f, w.tenant);
     w.from_us = clock_mono_us();
-    w.over = mmap(NULL, sizeof *w.over, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    assert_true(w.over != MAP_FAILED);
+    w.progress = mmap(NULL, sizeof *w.progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(w.progress != MAP_FAILED);
     pid_t children[] = {
-        start(&w, 2, RUN_MS, publish_some),
-        start(&w, 3, RUN_MS, publish_some),
-        start(&w, 4, RUN_MS, replay_and_cancel),
-        start(&w, 5, RUN_MS, replay_and_cancel),
-        start(&w, 6, RUN_MS, repeat_some),
-        start(&w, 0, 0, own),
-        start(&w, 1, 0, own),
+        start(&w, 2, RUN_MS, publish_some, has_published),
+        start(&w, 3, RUN_MS, publish_some, has_published),
+        start(&w, 4, RUN_MS, replay_and_cancel, have_cancelled),
+        start(&w, 5, RUN_MS, replay_and_cancel, have_cancelled),
+        start(&w, 6, RUN_MS, repeat_some, at_once),
+        start(&w, 0, 0, own, is_over),
+        start(&w, 1, 0, own, is_over),
     };
     bool well = true;
     for (size_t i = 0; i < COUNT(children); i++) {
         int status = -1;
         if (i == COUNT(children) - OWNERS) {
             usleep(300000);
-            atomic_store(w.over, true);
+            atomic_store(&w.progress->over, true);
         }
         assert_int_equal(waitpid(children[i], &status, 0), children[i]);
         well &= WIFEXITED(status) && WEXITSTATUS(status) == 0;
     }
-    munmap(w.over, sizeof *w.over);
+    munmap(w.progress, sizeof *w.progress);
     assert_true(well);
     drain(&w);
     assert_sound(&w);
