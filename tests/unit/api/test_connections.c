@@ -13,7 +13,7 @@
 
 #include "api/connections.h"
 
-enum { WAIT_LIMIT_MS = 10000, SHORT_MS = 1, LONG_MS = 3600000 };
+enum { WAIT_LIMIT_MS = 60000, SHORT_MS = 1, LONG_MS = 3600000 };
 
 struct fixture {
     struct loop *loop;

@@ -13,7 +13,7 @@
 
 #include "api/side.h"
 
-enum { WAIT_SECONDS = 10 };
+enum { WAIT_SECONDS = 60 };
 
 struct judging {
     struct side_lookup lookup; /* first */

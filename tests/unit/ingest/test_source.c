@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "ingest/source.h"
 
-enum { LIMIT_MS = 10000 };
+enum { LIMIT_MS = 60000 };
 
 /* What kind and sink are to do, and what they saw. */
 static struct {
@@ -143,6 +143,15 @@ static void assert_metric(struct running *r, const char *line) {
         fail_msg("\"%s\" is missing in the metrics", line);
 }
 
+static long told_lag(struct running *r) {
+    static const char name[] = "\nposthorn_source_lag_seconds{source=\"shop\"} ";
+    _cleanup_buf_ struct buf out = {0};
+    metrics_render(r->metrics, &out);
+    const char *line = strstr(out.p, name);
+    assert_non_null(line);
+    return strtol(line + strlen(name), NULL, 10);
+}
+
 /* ---- tests ---- */
 
 static int clear(void **state) {
@@ -193,7 +202,7 @@ static void a_source_that_is_pushed_back_slows_down_and_keeps_its_connection(voi
     WAIT_FOR(world.published >= 3);
     assert_true(status_of(&r).lag_ms >= 1000);
     sources_observe(r.sources, clock_now_ms());
-    assert_metric(&r, "posthorn_source_lag_seconds{source=\"shop\"} 1");
+    assert_in_range(told_lag(&r), 1, (status_of(&r).lag_ms + 999) / 1000); /* it grows all the time */
     world.publish_result = 0;
     WAIT_FOR(status_of(&r).health == SOURCE_RUNNING);
     end(&r);
