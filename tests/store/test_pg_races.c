@@ -364,27 +364,31 @@ static int64_t ask(const struct world *w, const char *sql) {
     return pg_column_int(&rows, 0);
 }
 
+/* Of the test alone: begun like this they are not held to indexes (plans.c), which the planner leaves as soon
+ * as its statistics say that a table is small. */
+#define LOOK "/* a look */ SELECT count(*) FROM "
+
 static void assert_sound(const struct world *w) {
     static const struct {
         const char *what, *sql;
     } nothing[] = {
-        {"deliveries that nobody comes to", "SELECT count(*) FROM deliveries_open WHERE tenant=$1"},
-        {"deliveries both open and closed", "SELECT count(*) FROM deliveries_open o JOIN deliveries_closed c "
-                                            "USING (tenant, event, subscription) WHERE o.tenant=$1"},
+        {"deliveries that nobody comes to", LOOK "deliveries_open WHERE tenant=$1"},
+        {"deliveries both open and closed", LOOK "deliveries_open o JOIN deliveries_closed c "
+                                                 "USING (tenant, event, subscription) WHERE o.tenant=$1"},
         {"events whose deliveries are not all there",
-         "SELECT count(*) FROM (SELECT key FROM events e LEFT JOIN deliveries_closed c ON c.tenant=e.tenant "
-         "AND c.event=e.key"
-         " WHERE e.tenant=$1 GROUP BY key HAVING count(c.event)<>8) x"},
+         LOOK "(SELECT key FROM events e LEFT JOIN deliveries_closed c ON c.tenant=e.tenant "
+              "AND c.event=e.key"
+              " WHERE e.tenant=$1 GROUP BY key HAVING count(c.event)<>8) x"},
         {"deliveries without their event",
-         "SELECT count(*) FROM deliveries_closed c WHERE tenant=$1 AND NOT EXISTS (SELECT FROM events e"
-         " WHERE e.tenant=c.tenant AND e.key=c.event)"},
+         LOOK "deliveries_closed c WHERE tenant=$1 AND NOT EXISTS (SELECT FROM events e"
+              " WHERE e.tenant=c.tenant AND e.key=c.event)"},
         {"attempts that are not as many as were begun",
-         "SELECT count(*) FROM (SELECT c.attempts FROM deliveries_closed c LEFT JOIN attempts a USING "
-         "(tenant, event,"
-         " subscription) WHERE c.tenant=$1 GROUP BY c.event, c.subscription, c.attempts HAVING "
-         "count(a.number)<>c.attempts) x"},
-        {"counts of the DLQ that are not what is in it",
-         "SELECT count(*) FROM (SELECT subscription, reason FROM (SELECT subscription, reason, n FROM "
+         LOOK "(SELECT c.attempts FROM deliveries_closed c LEFT JOIN attempts a USING "
+              "(tenant, event,"
+              " subscription) WHERE c.tenant=$1 GROUP BY c.event, c.subscription, c.attempts HAVING "
+              "count(a.number)<>c.attempts) x"},
+        {"counts of the DLQ that are not what is in it", LOOK
+         "(SELECT subscription, reason FROM (SELECT subscription, reason, n FROM "
          "dlq_counts WHERE tenant=$1"
          " UNION ALL SELECT subscription, reason, -1 FROM deliveries_closed WHERE tenant=$1 AND state=4) x"
          " GROUP BY subscription, reason HAVING sum(n)<>0) y"},
@@ -394,8 +398,8 @@ static void assert_sound(const struct world *w) {
         if (n)
             fail_msg("%lld %s", (long long)n, nothing[i].what);
     }
-    assert_true(ask(w, "SELECT count(*) FROM events WHERE tenant=$1") > 100);
-    assert_true(ask(w, "SELECT count(*) FROM transitions WHERE tenant=$1 AND reason=7") > 0);
+    assert_true(ask(w, LOOK "events WHERE tenant=$1") > 100);
+    assert_true(ask(w, LOOK "transitions WHERE tenant=$1 AND reason=7") > 0);
 }
 
 static void test_nodes_that_do_all_at_once(void **state) {
