@@ -1,4 +1,4 @@
-/* The process under test: the stages put together as cli/serve.c does, on the simulated edges, and the API
+/* The process under test: the stages put together as cli/stages.c does, on the simulated edges, and the API
  * routes' jobs. All of it lives in the arena and dies with it. */
 #pragma once
 
