@@ -33,7 +33,6 @@ struct cdc {
     /* while another node reads the slot: how far that is, and since when (Unix ms) */
     uint64_t seen;
     int64_t seen_at;
-    bool runs; /* it has come through a step */
 };
 
 static int64_t mono_ms(void) {
@@ -272,6 +271,11 @@ static int read_stream(struct cdc *c, bool *ret_idle) {
     return r;
 }
 
+/* With all that was in the log when it began: a server that has not sent anything yet is still reading. */
+static bool has_caught_up(const struct cdc *c) {
+    return !cdc_stream_in_transaction(c->stream) && cdc_stream_complete(c->stream) >= c->history.flushed;
+}
+
 static int cdc_step(struct source *s, void *state) {
     struct cdc *c = state;
     bool idle = false;
@@ -286,16 +290,15 @@ static int cdc_step(struct source *s, void *state) {
         r = read_stream(c, &idle);
     if (r == 0 && !cdc_batch_is_empty(c->batch))
         r = cdc_batch_publish(c->batch);
-    if (r == 0 && idle && !cdc_stream_in_transaction(c->stream))
+    if (r == 0 && idle && has_caught_up(c))
         source_caught_up(s);
     int kept = r == 0 || r == -EAGAIN ? keep_up(c) : 0;
     if (kept < 0)
         return kept;
-    if (r == 0 && idle && c->runs) {
+    if (r == 0 && idle) {
         r = source_wait(s, replication_fd(c->replication), POLLIN, idle_ms(c));
         r = r > 0 ? 0 : r;
     }
-    c->runs = true;
     return r;
 }
 

@@ -21,6 +21,7 @@ struct source {
     struct metric_source *series; /* NULL: nobody counts */
     pthread_t thread;
     bool started;
+    bool worked; /* since it was last opened: it was of use */
     struct rng rng;
     int64_t pause_ms;  /* after the step under way pushed back */
     int64_t wanted_ms; /* how long the sink asks to be left alone; 0: it did not say */
@@ -58,6 +59,7 @@ bool source_stopping(const struct source *s) {
 /* ---- health ---- */
 
 static void become_healthy(struct source *s) {
+    s->worked = true;
     int before = atomic_exchange(&s->health, SOURCE_RUNNING);
     atomic_store(&s->reason, NULL);
     if (before != SOURCE_RUNNING && before != SOURCE_SLOWED)
@@ -65,6 +67,7 @@ static void become_healthy(struct source *s) {
 }
 
 int source_stands_by(struct source *s, int64_t behind_since) {
+    s->worked = true;
     int before = atomic_exchange(&s->health, SOURCE_STANDING_BY);
     atomic_store(&s->reason, NULL);
     atomic_store(&s->behind_since, behind_since);
@@ -195,6 +198,18 @@ static void count(struct source *s, const struct source_row *rows, size_t n) {
             metrics_source_rows(s->series, outcomes[rows[i].outcome], 1);
 }
 
+/* That rows are repeated shows nothing: what breaks off after them lets them come again each time. */
+static void took_rows(struct source *s, const struct source_row *rows, size_t n) {
+    int slowed = SOURCE_SLOWED;
+    s->pause_ms = 0;
+    for (size_t i = 0; i < n; i++)
+        if (rows[i].outcome == SOURCE_ACCEPTED) {
+            become_healthy(s);
+            return;
+        }
+    atomic_compare_exchange_strong(&s->health, &slowed, SOURCE_RUNNING);
+}
+
 int source_publish(struct source *s, struct source_row *rows, size_t n) {
     CHECK(n > 0 && n <= SOURCE_ROWS_MAX);
     if (source_stopping(s))
@@ -205,11 +220,9 @@ int source_publish(struct source *s, struct source_row *rows, size_t n) {
     s->wanted_ms = 0;
     int r = s->sink->publish(s->sink, s->settings, rows, n, &s->wanted_ms);
     count(s, rows, n);
-    if (r == 0) {
-        s->pause_ms = 0;
-        return 0;
-    }
-    if (r == -ESHUTDOWN)
+    if (r == 0)
+        took_rows(s, rows, n);
+    if (r == 0 || r == -ESHUTDOWN)
         return r;
     if (r == -EAGAIN)
         atomic_store(&s->health, SOURCE_SLOWED);
@@ -232,20 +245,15 @@ static int64_t next_pause(struct source *s) {
     return pause;
 }
 
-/* While the database is there. *ret_worked: whether it was of any use. */
-static void work(struct source *s, void *state, bool *ret_worked) {
+/* While the database is there. */
+static void work(struct source *s, void *state) {
     int r = 0;
     while ((r >= 0 || r == -EAGAIN) && !source_stopping(s)) {
         r = s->kind->step(s, state);
-        if (r == 0) {
-            become_healthy(s);
-            *ret_worked = true;
-        } else if (r == SOURCE_STANDS_BY) {
-            *ret_worked = true;
+        if (r == SOURCE_STANDS_BY)
             sleep_for(s, SOURCE_STANDBY_MS);
-        } else if (r == -EAGAIN) {
+        else if (r == -EAGAIN)
             sleep_for(s, next_pause(s));
-        }
     }
 }
 
@@ -254,12 +262,12 @@ static void *run(void *arg) {
     int64_t retry_ms = SOURCE_RETRY_MS_MIN;
     while (!source_stopping(s)) {
         void *state = NULL;
-        bool worked = false;
+        s->worked = false;
         if (s->kind->open(s, &state) == 0) {
-            work(s, state, &worked);
+            work(s, state);
             s->kind->close(state);
         }
-        retry_ms = worked ? SOURCE_RETRY_MS_MIN : retry_ms;
+        retry_ms = s->worked ? SOURCE_RETRY_MS_MIN : retry_ms;
         sleep_for(s, jittered(s, retry_ms));
         retry_ms = retry_ms * 2 < SOURCE_RETRY_MS_MAX ? retry_ms * 2 : SOURCE_RETRY_MS_MAX;
     }

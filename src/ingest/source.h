@@ -140,7 +140,8 @@ int source_wait(struct source *s, int fd, short events, int64_t ms) MUST_USE;
  * longer than SOURCE_FINISH_MS once it is to stop. 1; -ETIMEDOUT; negative errno. */
 int source_wait_finish(struct source *s, int fd, short events, int64_t deadline_ms) MUST_USE;
 bool source_stopping(const struct source *s);
-/* All that is committed has been accepted. */
+/* All that is committed has been accepted. This, and rows that are accepted, is what shows that a source
+ * runs. */
 void source_caught_up(struct source *s);
 /* Another process reads what only one may: no fault, for this one takes over when that ends. `behind_since`:
  * as far as is known, since when committed rows wait (Unix ms; 0: none does). Returns SOURCE_STANDS_BY. */

@@ -339,6 +339,8 @@ describe('change data capture', { concurrency: 4 }, () => {
     await shop.sql('insert into orders (id) values (1); alter table orders drop paid; insert into orders (id) values (2)');
     assert.match(await shop.stopped(/rule does not fit/), /column paid in data.*does not have/);
     assert.equal((await shop.events()).length, 1, 'what came before was taken');
+    await waitFor(async () => (await shop.status()).lag_seconds > 3, { what: 'the lag to grow, for the alert' });
+    assert.equal(shop.server.log.split('source runs').length, 2, `it does not run in between\n${shop.server.log}`);
     await shop.restart({ rule: 'public.orders insert type=a data=id schema-version=2' });
     await shop.caughtUp();
     assert.deepEqual((await shop.events()).map(({ data, schema_version }) => [data, schema_version]), [[{ id: 1, paid: null }, '1'], [{ id: 2 }, '2']]);

@@ -20,9 +20,9 @@ enum { LIMIT_MS = 60000 };
 static struct {
     atomic_int open_result, publish_result, step_result;
     atomic_int opened, closed, steps, published;
-    atomic_int rows; /* a step's; 0: it is caught up */
-    atomic_bool stands_by;
-    atomic_int_fast64_t behind_since; /* of one that stands by */
+    atomic_int rows;                           /* a step's; 0: it is caught up */
+    atomic_bool stands_by, duplicates, breaks; /* after a step that took rows */
+    atomic_int_fast64_t behind_since;          /* of one that stands by */
     atomic_int reject_from;
     atomic_int wanted_ms;
 } world;
@@ -50,6 +50,11 @@ static int fake_step(struct source *s, void *state) {
     if (world.step_result < 0) {
         source_fault(s, "the connection is lost", NULL, "nothing");
         return world.step_result;
+    }
+    if (world.breaks && world.published % 2 == 1) {
+        world.published++;
+        source_fault(s, "what comes next is wrong", NULL, "mend it");
+        return -EINVAL;
     }
     if (world.stands_by)
         return source_stands_by(s, world.behind_since);
@@ -80,9 +85,9 @@ static int fake_publish(struct source_sink *s, const struct source_settings *fro
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(rows[i].outcome, SOURCE_WAITING);
         if (world.publish_result == 0)
-            rows[i].outcome = (int)i >= world.reject_from ? SOURCE_REJECTED
-                              : i == 0                    ? SOURCE_DUPLICATE
-                                                          : SOURCE_ACCEPTED;
+            rows[i].outcome = (int)i >= world.reject_from  ? SOURCE_REJECTED
+                              : i == 0 || world.duplicates ? SOURCE_DUPLICATE
+                                                           : SOURCE_ACCEPTED;
     }
     return world.publish_result;
 }
@@ -273,6 +278,25 @@ static void one_that_stands_by_is_no_fault_and_asks_until_it_is_its_turn(void **
     assert_int_equal(world.opened, 1);
 }
 
+/* What is repeated each time before the same fault is no sign of health. */
+static void one_that_takes_the_same_rows_again_and_breaks_off_fails_and_lags(void **state) {
+    (void)state;
+    world.rows = 2;
+    world.duplicates = true;
+    world.breaks = true;
+    struct running r = begin();
+    WAIT_FOR(world.closed >= 1);
+    for (int closed = world.closed; world.closed < closed + 3;) {
+        assert_int_equal(status_of(&r).health, SOURCE_FAILING);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    assert_true(status_of(&r).lag_ms >= 1000);
+    world.breaks = false;
+    world.duplicates = false;
+    WAIT_FOR(status_of(&r).health == SOURCE_RUNNING);
+    end(&r);
+}
+
 static void a_stop_waits_for_no_pause(void **state) {
     (void)state;
     world.rows = 1;
@@ -294,6 +318,7 @@ int main(void) {
         cmocka_unit_test_setup(a_database_that_is_away_is_asked_again, clear),
         cmocka_unit_test_setup(a_lost_connection_is_closed_and_opened_anew, clear),
         cmocka_unit_test_setup(one_that_stands_by_is_no_fault_and_asks_until_it_is_its_turn, clear),
+        cmocka_unit_test_setup(one_that_takes_the_same_rows_again_and_breaks_off_fails_and_lags, clear),
         cmocka_unit_test_setup(a_stop_waits_for_no_pause, clear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
