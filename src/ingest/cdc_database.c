@@ -106,23 +106,28 @@ static int take_lsn(void *arg, const struct slice *cells, size_t n) {
     return lsn_parse(cells[0], arg);
 }
 
+static int slot_not_made(struct sql *c) {
+    struct cdc_slot now;
+    char problem[SQL_PROBLEM_SIZE];
+    memcpy(problem, c->problem, sizeof problem); /* the next statement has its own */
+    int r = cdc_database_slot(c, &now);
+    if (r < 0 || now.there)
+        return r < 0 ? r : -EEXIST;
+    source_fault(
+        c->source, "the replication slot cannot be made", problem,
+        "it takes wal_level = logical, a free slot (max_replication_slots), a user with REPLICATION, and "
+        "that transactions which run now end");
+    return -EPROTO;
+}
+
 int cdc_database_make_slot(struct sql *c, uint64_t *ret_from) {
     _cleanup_buf_ struct buf text = {0};
     buf_add_str(&text, "select lsn from pg_create_logical_replication_slot(");
     add_literal(c, source_settings(c->source)->slot, &text);
     buf_add_str(&text, ", 'pgoutput')");
     int r = sql_run(c, &text, take_lsn, ret_from);
-    if (r == -EPROTO) {
-        struct cdc_slot now;
-        int seen = cdc_database_slot(c, &now);
-        if (seen < 0 || now.there)
-            return seen < 0 ? seen : -EEXIST;
-        source_fault(
-            c->source, "the replication slot cannot be made", c->problem,
-            "it takes wal_level = logical, a free slot (max_replication_slots), a user with REPLICATION, and "
-            "that transactions which run now end");
-        return r;
-    }
+    if (r == -EPROTO)
+        return slot_not_made(c);
     return r < 0 ? failed(c, r) : 0;
 }
 
@@ -173,23 +178,31 @@ static int check_publication(struct sql *c, struct publication *ret) {
 struct tables {
     struct cdc_mapping *mapping;
     bool published[CDC_RULES_MAX];
+    bool in_parts[CDC_RULES_MAX]; /* published as its partitions, each under its own name */
 };
 
 static int take_table(void *arg, const struct slice *cells, size_t n) {
     struct tables *t = arg;
-    CHECK(n == 3);
+    CHECK(n == 4);
     size_t i = (size_t)number_of(cells[0]);
     CHECK(i < t->mapping->n);
     t->mapping->oids[i] = (uint32_t)number_of(cells[1]);
     t->published[i] = is_true(cells[2]);
+    t->in_parts[i] = is_true(cells[3]);
     return 0;
 }
 
 static int find_tables(struct sql *c, struct tables *t) {
     _cleanup_buf_ struct buf text = {0};
-    buf_add_str(&text, "select v.i, c.oid, exists (select from pg_publication_tables p where p.pubname = ");
+    buf_add_str(
+        &text,
+        "with p as materialized (select schemaname, tablename from pg_publication_tables where pubname = ");
     add_literal(c, source_settings(c->source)->publication, &text);
-    buf_add_str(&text, " and p.schemaname = v.s and p.tablename = v.t) from (values ");
+    buf_add_str(&text,
+                ") select v.i, c.oid, exists (select from p where schemaname = v.s and tablename = v.t), "
+                "c.relkind = 'p' and exists (select from pg_partition_tree(c.oid) t "
+                "join pg_class k on k.oid = t.relid join pg_namespace m on m.oid = k.relnamespace "
+                "join p on schemaname = m.nspname and tablename = k.relname) from (values ");
     for (size_t i = 0; i < t->mapping->n; i++) {
         buf_addf(&text, "%s(%zu, ", i ? ", " : "", i);
         add_literal(c, t->mapping->rules[i].schema, &text);
@@ -210,6 +223,13 @@ static int check_rule(struct sql *c, const struct tables *t, size_t i, unsigned 
     if (!t->mapping->oids[i]) {
         buf_addf(&detail, "there is no table %s.%s (any more)", rule->schema, rule->table);
         buf_add_str(&advice, "name the table in the rule as it is called now, or take the rule away");
+    } else if (!t->published[i] && t->in_parts[i]) {
+        buf_addf(&detail, "%s.%s is published as its partitions, not under its own name", rule->schema,
+                 rule->table);
+        buf_addf(&advice,
+                 "ALTER PUBLICATION \"%s\" SET (publish_via_partition_root = true); its changes until then "
+                 "do not come",
+                 publication);
     } else if (!t->published[i]) {
         buf_addf(&detail, "%s.%s is not in the publication", rule->schema, rule->table);
         buf_addf(&advice,

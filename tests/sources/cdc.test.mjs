@@ -162,6 +162,21 @@ describe('change data capture', { concurrency: 4 }, () => {
     assert.deepEqual((await shop.events()).map(({ type }) => type), ['behind']);
   });
 
+  it('a slot that cannot be made is told of in the words of the database', { timeout: TEST_LIMIT_MS }, async () => {
+    const one = await Postgres.start({ settings: { max_replication_slots: 1 } });
+    let shop;
+    try {
+      await one.sql("select pg_create_physical_replication_slot('filler')");
+      shop = await Shop.start(one);
+      assert.match(await shop.stopped(/slot cannot be made/), /all replication slots are in use.*max_replication_slots/);
+      await one.sql("select pg_drop_replication_slot('filler')");
+      await waitFor(async () => (await shop.status()).state === 'running', { what: 'it to run' });
+    } finally {
+      await shop?.remove();
+      await one.remove();
+    }
+  });
+
   test('without a publication it waits until there is one', {}, async (shop) => {
     await shop.server.stop();
     await shop.sql('drop publication posthorn');
@@ -382,6 +397,22 @@ describe('change data capture', { concurrency: 4 }, () => {
   test('values before a change are told only of tables that have them', { sql: ORDERS, settings: { rule: 'public.orders update type=a before=true' } }, async (shop) => {
     await shop.sql('insert into orders (id) values (1); update orders set total = 1');
     assert.match(await shop.stopped(/rule does not fit/), /REPLICA IDENTITY FULL/);
+  });
+
+  test('a partitioned table comes under its own name, or it is said how', {
+    sql: `create table parts (id int, part int, note text, primary key (id, part)) partition by list (part);
+      create table parts_1 partition of parts for values in (1); create table parts_2 partition of parts for values in (2)`,
+    publication: 'for table parts',
+    settings: { rule: ['public.parts insert type=part.made', 'public.parts update type=part.changed', 'public.parts delete type=part.gone'] },
+  }, async (shop) => {
+    assert.match(await shop.stopped(/publication does not publish/), /public\.parts is published as its partitions.*publish_via_partition_root = true/);
+    await shop.sql('alter publication posthorn set (publish_via_partition_root = true)');
+    await shop.restart({});
+    await shop.sql(`insert into parts values (1, 1, 'a'), (2, 2, 'b'); update parts set note = 'c' where id = 1; update parts set part = 2 where id = 1`);
+    await shop.caughtUp();
+    // A row that moves to another partition leaves one and comes into the other.
+    assert.deepEqual((await shop.events()).map(({ type, data }) => [type, data.id, data.part, data.note]), [
+      ['part.made', 1, 1, 'a'], ['part.made', 2, 2, 'b'], ['part.changed', 1, 1, 'c'], ['part.gone', 1, 1, undefined], ['part.made', 1, 2, 'c']]);
   });
 
   test('TRUNCATE of a table whose deletes are events is told of', { sql: ORDERS, settings: { rule: 'public.orders insert,delete type=a' } }, async (shop) => {
