@@ -132,6 +132,9 @@ const struct outbox_dialect outbox_postgres = {
 
 /* ---- MariaDB and MySQL ---- */
 
+/* Where sql_mode is not strict, what is too long is cut off and a time that there is none becomes 0: then it
+ * is still to be too long for an event, and no time. A procedure's texts are of the database's character set
+ * unless they say another. */
 static const char mysql_ddl[] =
     "-- The outbox of posthorn. An event is a row, written in the transaction of the change that it tells "
     "of.\n"
@@ -144,7 +147,7 @@ static const char mysql_ddl[] =
     "    tenant varchar(255),\n"
     "    type varchar(255) not null,\n"
     "    data longtext not null check (json_valid(data)),\n"
-    "    ordering_key varchar(255),\n"
+    "    ordering_key varchar(256),\n"
     "    schema_version varchar(255),\n"
     "    deliver_at timestamp(3) null default null,\n"
     "    created_at timestamp(3) not null default current_timestamp(3),\n"
@@ -160,7 +163,7 @@ static const char mysql_ddl[] =
     "    tenant varchar(255),\n"
     "    type varchar(255),\n"
     "    data longtext,\n"
-    "    ordering_key varchar(255),\n"
+    "    ordering_key varchar(256),\n"
     "    schema_version varchar(255),\n"
     "    deliver_at timestamp(3) null default null,\n"
     "    created_at timestamp(3) null default null,\n"
@@ -169,10 +172,12 @@ static const char mysql_ddl[] =
     ") engine = InnoDB default charset = utf8mb4;\n"
     "\n"
     "-- call {publish}('order.paid', '{\"id\":1}', null, '1', null, null);\n"
-    "create procedure {publish}(in event_type varchar(255), in event_data longtext, in event_tenant "
-    "varchar(255),\n"
-    "    in event_ordering_key varchar(255), in event_schema_version varchar(255), in event_deliver_at "
-    "timestamp(3))\n"
+    "create procedure {publish}(\n"
+    "    in event_type varchar(255) character set utf8mb4, in event_data longtext character set utf8mb4,\n"
+    "    in event_tenant varchar(255) character set utf8mb4, in event_ordering_key varchar(256) character "
+    "set "
+    "utf8mb4,\n"
+    "    in event_schema_version varchar(255) character set utf8mb4, in event_deliver_at timestamp(3))\n"
     "    insert into {table} (type, data, tenant, ordering_key, schema_version, deliver_at)\n"
     "    values (event_type, event_data, event_tenant, event_ordering_key, event_schema_version, "
     "event_deliver_at);\n";
@@ -188,11 +193,13 @@ const struct outbox_dialect outbox_mysql = {
             [OUTBOX_LOCK_BASE] =
                 "select concat('posthorn.', left(sha1(concat(database(), '.', '{table}')), 16))",
             [OUTBOX_BEGIN] = "start transaction",
-            [OUTBOX_CLAIM] = "select seq, id, tenant, type, "
-                             "case when octet_length(data) <= {row_bytes_max} then data end, ordering_key, "
-                             "schema_version, floor(unix_timestamp(deliver_at) * 1000), "
-                             "floor(unix_timestamp(created_at) * 1000), octet_length(data) "
-                             "from {table} where seq in ({list}) order by seq for update skip locked",
+            [OUTBOX_CLAIM] =
+                "select seq, id, tenant, type, "
+                "case when octet_length(data) <= {row_bytes_max} then data end, ordering_key, "
+                "schema_version, case when deliver_at is not null and unix_timestamp(deliver_at) = 0 "
+                "then 9223372036854775807 else floor(unix_timestamp(deliver_at) * 1000) end, "
+                "floor(unix_timestamp(created_at) * 1000), octet_length(data) "
+                "from {table} where seq in ({list}) order by seq for update skip locked",
             [OUTBOX_REJECT] = "insert into {rejected} (" REJECTED_COLUMNS ") select " COLUMNS
                               ", {literal} from {table} where seq = {list}",
             [OUTBOX_DELETE] = "delete from {table} where seq in ({list})",

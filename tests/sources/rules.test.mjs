@@ -255,6 +255,32 @@ test('a missing table is told with what to do, and found once it is made', async
   }
 });
 
+test('a MariaDB that is lax: nothing is cut off, replaced or misread in silence', async () => {
+  const database = await MariaDb.start({ settings: { 'sql-mode': '', 'character-set-server': 'latin1', autocommit: 0 } });
+  const client = await database.connect();
+  try {
+    await database.sql(await ddl('mysql'));
+    const publish = (...values) => client.query('call posthorn_publish(?, ?, ?, ?, ?, ?)', values);
+    await drains.server({ url: database.url }, {}, async (api) => {
+      const acme = await api.createTenant({ id: 'acme' });
+      await client.query('set autocommit = 1');
+      await publish('a', '{"text":"日本 😀"}', null, '😀', null, null);
+      await publish('a', '1', null, 'k'.repeat(300), null, null);
+      await publish('a', '1', null, null, null, 'tomorrow');
+      await publish('a', '2', null, null, null, '2001-01-01 00:00:00');
+      await client.query("call posthorn_publish('a', '3', null, null, null, now() + interval 1 day)");
+      await waitFor(async () => (await database.sql('select count(*) from posthorn_outbox')) === '0', { what: 'the outbox to be empty' });
+      assert.deepEqual((await acme.all('/events')).reverse().map(({ data, ordering_key, deliver_at }) => [data, ordering_key, deliver_at !== null]),
+        [[{ text: '日本 😀' }, '😀', false], [2, null, false], [3, null, true]]);
+      const reasons = (await database.sql('select reason from posthorn_outbox_rejected order by seq')).split('\n');
+      assert.deepEqual(reasons.map((reason) => reason.split(':')[0]), ['ordering_key', 'deliver_at']);
+    });
+  } finally {
+    await client.end();
+    await database.remove();
+  }
+});
+
 test('a password comes from a file, and is told nowhere', async () => {
   const database = await MariaDb.start();
   const password = 'pass w0rd/@:%';
