@@ -15,8 +15,10 @@ enum { LANES_A_LOOK = 1024 };
 static void after_transaction(void *arg, bool committed) {
     struct server *s = arg;
     dispatch_made(s->dispatch, committed);
-    if (!committed)
+    if (!committed) {
+        fanout_forget(s->fanout);
         return;
+    }
     fanout_announce(s->fanout, s->dispatch);
     if (s->c->roles & ROLE_FANOUT)
         pump_kick(s->pump);

@@ -28,7 +28,8 @@ struct fanout {
     bool has_jobs, made_job;
     uint64_t newest;     /* of the events' keys */
     bool jobs_counted;   /* those that a stop left behind, for the gauge */
-    size_t made_at_once; /* with their events, since the last commit */
+    size_t made_at_once; /* with their events, since the last transaction */
+    size_t made;         /* deliveries, since then */
     struct lane_notice *notices;
     size_t notices_n, notices_cap;
 };
@@ -168,7 +169,7 @@ static int insert(struct fanout *f, struct store *st, const struct new_delivery 
         r = d[i].begun_at ? 0 : note(f, d[i].subscription_no, d[i].due_at);
     }
     *deliveries += (uint32_t)made;
-    metrics_gauge_add(f->metrics, METRIC_DELIVERIES_PENDING, (int64_t)made);
+    f->made += made;
     return r;
 }
 
@@ -405,8 +406,13 @@ int fanout_settle_jobs_for(struct fanout *f, struct store *st, uint32_t subscrip
     return 0;
 }
 
+void fanout_forget(struct fanout *f) {
+    f->made_at_once = f->made = 0;
+}
+
 void fanout_announce(struct fanout *f, struct dispatch *d) {
-    f->made_at_once = 0;
+    metrics_gauge_add(f->metrics, METRIC_DELIVERIES_PENDING, (int64_t)f->made);
+    fanout_forget(f);
     if (f->finished.id)
         tracer_add(f->tracer, &f->finished);
     f->finished.id = 0;

@@ -66,6 +66,8 @@ bool fanout_made_job(struct fanout *f);
 /* There may be some that another node has accepted. */
 void fanout_look_for_jobs(struct fanout *f);
 
-/* After the commit: tells the lanes what was made since the last call. What a rollback undid is told too; a
- * lane that finds nothing is none the worse. */
+/* After the commit: tells the lanes what was made since the last call, and counts it. What a rollback undid
+ * is told too; a lane that finds nothing is none the worse. */
 void fanout_announce(struct fanout *f, struct dispatch *d);
+/* After a rollback: nothing was made. */
+void fanout_forget(struct fanout *f);

@@ -135,8 +135,10 @@ static const struct subscription *subscription_of(void *arg, uint32_t no) {
 static void after_transaction(void *arg, bool committed) {
     (void)arg;
     dispatch_made(the_process->dispatch, committed);
-    if (!committed)
+    if (!committed) {
+        fanout_forget(the_process->fanout);
         return;
+    }
     fanout_announce(the_process->fanout, the_process->dispatch);
     pump_kick(the_process->pump);
 }
