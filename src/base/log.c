@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 
 #include "base/clock.h"
 
@@ -15,6 +16,17 @@ static bool as_json;
 void log_configure(enum log_level least, bool json) {
     least_level = least;
     as_json = json;
+}
+
+bool log_again(struct log_again *l, int64_t what, int64_t mono_us, int64_t *ret_left_out) {
+    bool same = atomic_exchange(&l->what, what) == what;
+    if (same && atomic_load(&l->at) && mono_us - atomic_load(&l->at) < (int64_t)LOG_AGAIN_MS * 1000) {
+        atomic_fetch_add(&l->left_out, 1);
+        return false;
+    }
+    atomic_store(&l->at, mono_us);
+    *ret_left_out = atomic_exchange(&l->left_out, 0);
+    return true;
 }
 
 int log_level_parse(struct slice s, enum log_level *ret) {

@@ -35,6 +35,18 @@ void log_configure(enum log_level least, bool json);
 bool log_enabled(enum log_level level);
 void log_write(enum log_level level, const char *message, const struct log_field *fields, size_t n);
 
+/* A line that may come thousands of times a second, such as an error of the store's. Zero at first. */
+struct log_again {
+    _Atomic int64_t what, at;
+    _Atomic int64_t left_out;
+};
+enum { LOG_AGAIN_MS = 5000 };
+
+/* Whether the line is to be written: at once when `what` (an error's number) is another than before, then
+ * once in LOG_AGAIN_MS of the monotonic clock. *ret_left_out: how often it was not since the last that was.
+ * From every thread. */
+bool log_again(struct log_again *l, int64_t what, int64_t mono_us, int64_t *ret_left_out);
+
 /* Looks a level up by name ("debug" … "error"); -EINVAL for another. */
 int log_level_parse(struct slice s, enum log_level *ret) MUST_USE;
 

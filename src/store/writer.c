@@ -22,6 +22,9 @@ struct writer {
     size_t admitted; /* jobs in the queue that count against queue_max */
     size_t queue_max;
     bool stopping;
+    int64_t failed,
+        failed_us; /* transactions, and the last of them; until it is said that they succeed again */
+    struct log_again again;
     void (*ended)(void *arg, bool committed);
     void *ended_arg;
 };
@@ -121,6 +124,23 @@ static enum store_load load_after(struct writer *w, size_t jobs) {
     return !idle ? STORE_BUSY : jobs > QUIET_JOBS_MAX ? STORE_IDLE : STORE_QUIET;
 }
 
+/* When it begins to fail, now and then while it does, and when that is over: a disk that is full would fill
+ * another with lines. A transaction that succeeds in between may be one that writes nothing. */
+static void tell(struct writer *w, int r, size_t jobs, int64_t mono_us) {
+    int64_t left_out;
+    if (r < 0) {
+        w->failed++;
+        w->failed_us = mono_us;
+        if (log_again(&w->again, r, mono_us, &left_out))
+            log_error("a transaction failed; its requests are answered with the error and had no effect",
+                      log_str("error", strerror(-r)), log_int("jobs", (int64_t)jobs),
+                      log_int("left_out", left_out));
+    } else if (w->failed && mono_us - w->failed_us >= (int64_t)LOG_AGAIN_MS * 1000) {
+        log_info("transactions succeed again", log_int("failed", w->failed));
+        w->failed = 0;
+    }
+}
+
 static void *writer_main(void *arg) {
     struct writer *w = arg;
     struct writer_job *batch;
@@ -130,11 +150,10 @@ static void *writer_main(void *arg) {
     while ((batch = take_batch(w, &n))) {
         int64_t began = clock_mono_us();
         int r = run_batch(w->store, batch);
-        if (r < 0)
-            log_error("a transaction failed; its requests are answered with the error and had no effect",
-                      log_str("error", strerror(-r)), log_int("jobs", (int64_t)n));
+        int64_t ended = clock_mono_us();
+        tell(w, r, n, ended);
         if (w->metrics) {
-            metrics_observe(w->metrics, METRIC_STORE_COMMIT, (double)(clock_mono_us() - began) / 1e6);
+            metrics_observe(w->metrics, METRIC_STORE_COMMIT, (double)(ended - began) / 1e6);
             metrics_observe(w->metrics, METRIC_STORE_BATCH_SIZE, (double)n);
         }
         if (w->ended)

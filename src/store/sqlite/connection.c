@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 /* How long the log grows before it is taken into the database: some milliseconds for each thousand pages, in
@@ -127,9 +128,13 @@ sqlite3_stmt *connection_prepare(struct connection *c, const char *sql) {
 }
 
 int sqlite_errno(sqlite3 *db, int rc) {
+    static struct log_again again;
     int extended = db ? sqlite3_extended_errcode(db) : rc;
-    log_error("the store cannot do its work", log_str("error", db ? sqlite3_errmsg(db) : sqlite3_errstr(rc)),
-              log_int("code", extended));
+    int64_t left_out;
+    if (log_again(&again, extended, clock_mono_us(), &left_out))
+        log_error("the store cannot do its work",
+                  log_str("error", db ? sqlite3_errmsg(db) : sqlite3_errstr(rc)), log_int("code", extended),
+                  log_int("left_out", left_out));
     if (extended == SQLITE_IOERR_FSYNC || extended == SQLITE_IOERR_DIR_FSYNC) {
         /* After a failed fsync the kernel may have dropped the pages: only a restart, which reads what is
          * really there, can tell. Nothing of this transaction was acknowledged. */

@@ -57,6 +57,22 @@ static void test_json_lines(void **state) {
     json_decref(doc);
 }
 
+static void test_what_comes_again_and_again(void **state) {
+    (void)state;
+    struct log_again l = {0};
+    int64_t left_out = -1, now = 1;
+    assert_true(log_again(&l, 0, now, &left_out));
+    assert_int_equal(left_out, 0);
+    for (int i = 0; i < 3; i++)
+        assert_false(log_again(&l, 0, now + i, &left_out));
+    assert_true(log_again(&l, -5, now, &left_out));
+    assert_int_equal(left_out, 3);
+    now += (int64_t)LOG_AGAIN_MS * 1000;
+    assert_false(log_again(&l, -5, now - 1, &left_out));
+    assert_true(log_again(&l, -5, now, &left_out));
+    assert_int_equal(left_out, 1);
+}
+
 static void test_text_lines(void **state) {
     (void)state;
     struct capture c;
@@ -104,6 +120,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_json_lines),
         cmocka_unit_test(test_text_lines),
+        cmocka_unit_test(test_what_comes_again_and_again),
         cmocka_unit_test(test_a_huge_value_does_not_break_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
