@@ -55,6 +55,7 @@ void housekeeper_block_signals(void) {
     sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 static void end_when_idle(struct housekeeper *h) {

@@ -19,7 +19,8 @@ struct housekeeper_options {
     void *arg;
 };
 
-/* Blocks SIGTERM, SIGINT and SIGHUP for every thread started afterwards: call it before any. */
+/* Blocks SIGTERM, SIGINT and SIGHUP for every thread started afterwards: call it before any. A broken pipe,
+ * and a file that may not grow, are errors of their writes from then on. */
 void housekeeper_block_signals(void);
 
 /* Returns after a signal that ends the server, once the work it handed out is done; its number. Negative
