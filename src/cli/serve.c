@@ -200,6 +200,12 @@ static uint16_t receiver_port(const struct server *s) {
                : 0;
 }
 
+/* Who looks at a terminal may want them again; the journal of a server that is in use does not. */
+static bool wants_first_steps(const struct server *s) {
+    struct tenant any;
+    return !s->c->log_json && (isatty(STDERR_FILENO) || !directory_tenant_after(s->directory, 0, &any));
+}
+
 static void say_ready(struct server *s, const struct serve_hooks *hooks) {
     log_info("ready", log_str("url", s->listeners.url), log_str("version", POSTHORN_VERSION),
              log_str("data", s->c->data));
@@ -215,7 +221,7 @@ static void say_ready(struct server *s, const struct serve_hooks *hooks) {
         hooks->ready(hooks->arg, s->listeners.admin_url, s->admin_key);
         return;
     }
-    if (s->c->log_json) /* a program reads stderr */
+    if (!wants_first_steps(s))
         return;
     _cleanup_buf_ struct buf hints = {0};
     _cleanup_buf_ struct buf key = {0};

@@ -146,6 +146,15 @@ lifecycleTest('a second start on the same data folder is refused', async ({ star
   assert.equal(status, 200, 'the first goes on, with its own key');
 }, { skip: ONLY_A_FILE });
 
+lifecycleTest('first steps are told until there is a tenant', async ({ start }) => {
+  const server = await start();
+  await waitFor(() => server.stderr.includes('# 3. its delivery'), { what: 'the first steps' });
+  await new Api(server).createTenant();
+  await server.restart();
+  await server.stop();
+  assert.ok(!server.stderr.includes('/v1/tenants'), server.stderr);
+});
+
 lifecycleTest('a file that may not grow: 503, no event is counted that was refused, and few lines of it', async ({ start }) => {
   const server = await start({ within: ['prlimit', '--fsize=1500000'] });
   const api = new Api(server);
