@@ -1,16 +1,14 @@
 // deploy/: the alert rules and the dashboard, held against Prometheus and what the server really tells.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import http from 'node:http';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { Prometheus, promtool, scrape } from './lib/prometheus.mjs';
 import { closedPort } from './lib/receiver.mjs';
 import { LOOPBACK_FLAGS } from './lib/server.mjs';
+import { stallStore } from './lib/stall.mjs';
 import { lifecycleTest, suite, test } from './lib/suite.mjs';
 import { Api } from './lib/api.mjs';
 import { waitFor } from './lib/wait.mjs';
@@ -72,17 +70,6 @@ suite('alerts and dashboard', ({ test }) => {
     }
   });
 }, { flags: FLAGS });
-
-/** Another program that holds the store's write lock, as a disk that stalls would. */
-async function stallStore(server) {
-  const child = spawn('sqlite3', ['-cmd', '.timeout 20000', join(server.data, 'posthorn.db')], { stdio: ['pipe', 'pipe', 'inherit'] });
-  child.stdin.write("BEGIN IMMEDIATE;\nSELECT 'held';\n");
-  await once(child.stdout, 'data');
-  return async () => {
-    child.stdin.end('ROLLBACK;\n');
-    await once(child, 'close');
-  };
-}
 
 /** Publishes again and again, so many at a time, until it is told to stop. */
 function flood(tenant, type, at_a_time) {

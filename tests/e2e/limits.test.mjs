@@ -3,12 +3,15 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
+import http from 'node:http';
 import net from 'node:net';
 import { describe } from 'node:test';
 
 import { Api } from './lib/api.mjs';
 import { makeCertificate } from './lib/certificate.mjs';
 import { LOOPBACK_FLAGS, temporaryFolder } from './lib/server.mjs';
+import { ONLY_A_FILE } from './lib/shared_store.mjs';
+import { stallStore } from './lib/stall.mjs';
 import { lifecycleTest, suite } from './lib/suite.mjs';
 import { waitFor } from './lib/wait.mjs';
 
@@ -174,6 +177,42 @@ describe('many connections', () => {
     server.child.kill('SIGCONT');
     await answered(2);
     for (const client of clients) client.socket.destroy();
+  });
+});
+
+describe('a store that stands still', { skip: ONLY_A_FILE }, () => {
+  lifecycleTest('what the queue has no room for is refused with Retry-After, and is not there afterwards', async ({ start }) => {
+    const server = await start({ flags: [...LOOPBACK_FLAGS, '--queue-max', '100'] });
+    const api = new Api(server, { agent: new http.Agent({ keepAlive: true, maxSockets: 512 }) });
+    const tenant = await api.createTenant();
+    const release = await stallStore(server);
+    const answers = [];
+    let going = true;
+    // More than a transaction under way and the queue behind it hold.
+    const publishers = Array.from({ length: 300 }, async () => {
+      while (going) {
+        const answer = await tenant.request('POST', '/events', { body: { type: 'invoice.paid', data: 1 } });
+        answers.push(answer);
+        if (answer.status !== 202) await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    });
+    try {
+      await waitFor(() => answers.some(({ status, json }) => status === 503 && /overloaded/.test(json.detail)), { what: 'a publisher to be refused' });
+      await waitFor(async () => {
+        const ready = await api.request('GET', '/readyz', { key: null });
+        return ready.status === 503 && ready.headers['retry-after'] === '1';
+      }, { what: 'it to be no longer ready' });
+    } finally {
+      going = false;
+      await release();
+      await Promise.all(publishers);
+    }
+    for (const { status, headers } of answers) if (status !== 202) assert.match(`${status} ${headers['retry-after']}`, /^503 \d+$/);
+    const accepted = answers.filter(({ status }) => status === 202).map(({ json }) => json.id);
+    const kept = (await tenant.all('/events')).map(({ id }) => id);
+    assert.deepEqual(kept.sort(), accepted.sort());
+    await waitFor(async () => (await api.request('GET', '/readyz', { key: null })).status === 200, { what: 'it to be ready again' });
+    api.agent.destroy();
   });
 });
 
