@@ -174,20 +174,18 @@ static bool take(struct tenant_entry *t, unsigned n, int64_t now_us, unsigned *r
     uint32_t burst = rate > BURST_MIN ? rate : BURST_MIN;
     double cost_us = 1e6 / rate;
     int64_t full_us = (int64_t)(burst * cost_us), need_us = (int64_t)((n < burst ? n : burst) * cost_us);
-    int64_t until = atomic_load_explicit(&t->busy_until_us, memory_order_relaxed), after;
+    int64_t until = atomic_load_explicit(&t->busy_until_us, memory_order_relaxed), after, wait_us;
     do {
         int64_t from = until > now_us ? until : now_us;
-        if (from > now_us + full_us) /* the rate was raised meanwhile */
+        if (from > now_us + full_us) /* the rate was raised meanwhile: it holds from now on */
             from = now_us + full_us;
-        after = from + need_us;
-        int64_t wait_us = after - (now_us + full_us);
-        if (wait_us > 0) {
-            *ret_wait_seconds = (unsigned)((wait_us + 999999) / 1000000);
-            return false;
-        }
+        wait_us = from + need_us - (now_us + full_us);
+        after = wait_us > 0 ? from : from + need_us;
     } while (!atomic_compare_exchange_weak_explicit(&t->busy_until_us, &until, after, memory_order_relaxed,
                                                     memory_order_relaxed));
-    return true;
+    if (wait_us > 0)
+        *ret_wait_seconds = (unsigned)((wait_us + 999999) / 1000000);
+    return wait_us <= 0;
 }
 
 bool directory_take_events(struct directory *d, uint32_t tenant_no, unsigned n, int64_t now_us,

@@ -12,6 +12,7 @@ import { makeCertificate } from './lib/certificate.mjs';
 import { LOOPBACK_FLAGS, temporaryFolder } from './lib/server.mjs';
 import { ONLY_A_FILE } from './lib/shared_store.mjs';
 import { stallStore } from './lib/stall.mjs';
+import { assertProblem } from './lib/shape.mjs';
 import { lifecycleTest, suite } from './lib/suite.mjs';
 import { waitFor } from './lib/wait.mjs';
 
@@ -213,6 +214,54 @@ describe('a store that stands still', { skip: ONLY_A_FILE }, () => {
     assert.deepEqual(kept.sort(), accepted.sort());
     await waitFor(async () => (await api.request('GET', '/readyz', { key: null })).status === 200, { what: 'it to be ready again' });
     api.agent.destroy();
+  });
+});
+
+suite('what a tenant may', ({ test }) => {
+  test('events_per_second: 429 with Retry-After, and nothing is kept or used up', async ({ api, tenant }) => {
+    const { id: first } = await tenant.publish();
+    await api.expect(200, 'PATCH', tenant.path, { body: { limits: { events_per_second: 1 } } });
+    const batch = (n) => tenant.request('POST', '/events/batch', { body: Array.from({ length: n }, () => ({ type: 'a.b', data: 1 })) });
+    assert.equal((await batch(1000)).status, 202, 'the burst is at least a thousand');
+    // A thousand more would take a quarter of an hour, however slow this machine is.
+    const refused = await batch(1000);
+    assertProblem(refused, 429);
+    assert.ok(Number(refused.headers['retry-after']) > 100, refused.headers['retry-after']);
+    const event = { type: 'with.key', data: 1 };
+    const headers = { 'idempotency-key': 'k' };
+    const tried = async () => {
+      const answer = await tenant.request('POST', '/events', { body: event, headers });
+      if (answer.status === 429) assert.match(answer.headers['retry-after'], /^[1-9]\d*$/);
+      else assert.equal(answer.status, 202, answer.text);
+      return answer;
+    };
+    let last; // a moment may have passed since
+    await waitFor(async () => (last = await tried()).status === 429 || ((headers['idempotency-key'] += 'k'), false), { every: 0, what: 'a publish to be refused' });
+    const kept = (await tenant.all('/events')).length;
+    await api.createTenant().then((other) => other.publish()); // nobody else is held up
+    await api.expect(200, 'PATCH', tenant.path, { body: { limits: { events_per_second: null } } });
+    await waitFor(async () => (last = await tried()).status === 202, { what: 'the new rate to be in force' });
+    assert.equal(last.json.duplicate, false);
+    const events = await tenant.all('/events');
+    assert.equal(events.length, kept + 1);
+    assert.ok(events.some(({ id }) => id === first));
+  });
+
+  test('max_subscriptions: 409, and no more than that are there, however many ask at once', async ({ api, tenant }) => {
+    await api.expect(200, 'PATCH', tenant.path, { body: { limits: { max_subscriptions: 3 } } });
+    const create = () => tenant.request('POST', '/subscriptions', { body: { url: 'http://127.0.0.1:9/' } });
+    const answers = await Promise.all(Array.from({ length: 8 }, create));
+    assert.deepEqual(answers.map(({ status }) => status).sort(), [201, 201, 201, 409, 409, 409, 409, 409]);
+    for (const answer of answers) if (answer.status === 409) assertProblem(answer, 409);
+    const there = await tenant.all('/subscriptions');
+    assert.deepEqual(there.map(({ id }) => id).sort(), answers.flatMap(({ json, status }) => (status === 201 ? [json.id] : [])).sort());
+    await tenant.expect(204, 'DELETE', `/subscriptions/${there[0].id}`);
+    assert.equal((await create()).status, 201, 'one that is deleted makes room');
+    assert.equal((await create()).status, 409);
+    const other = await api.createTenant();
+    await other.expect(201, 'POST', '/subscriptions', { body: { url: 'http://127.0.0.1:9/' } });
+    await api.expect(200, 'PATCH', tenant.path, { body: { limits: { max_subscriptions: 4 } } });
+    assert.equal((await create()).status, 201);
   });
 });
 

@@ -49,7 +49,75 @@ static void test_walk(void **state) {
     directory_free(d);
 }
 
+/* ---- events_per_second ---- */
+
+enum { BURST = 1000 /* at least */, SECOND_US = 1000000 };
+
+static void put_rate(struct directory *d, uint32_t no, uint32_t per_second) {
+    struct tenant t = {.no = no, .limits.events_per_second = per_second};
+    snprintf(t.id, sizeof t.id, "t%u", no);
+    assert_int_equal(directory_put_tenant(d, &t), 0);
+}
+
+/* How many are taken one by one, up to most. */
+static unsigned take(struct directory *d, uint32_t no, int64_t now_us, unsigned most) {
+    unsigned n = 0, ignored;
+    while (n < most && directory_take_events(d, no, 1, now_us, &ignored))
+        n++;
+    return n;
+}
+
+static void test_a_quota_is_a_burst_and_then_its_rate(void **state) {
+    (void)state;
+    struct directory *d;
+    unsigned wait = 0;
+    int64_t now = 5000 * INT64_C(1000000);
+    assert_int_equal(directory_new(&d), 0);
+    put_rate(d, 1, 10);
+    assert_int_equal(take(d, 1, now, 9999), BURST);
+    assert_false(directory_take_events(d, 1, 1, now, &wait));
+    assert_int_equal(wait, 1);
+    assert_false(directory_take_events(d, 1, 25, now, &wait));
+    assert_int_equal(wait, 3);
+    /* What is refused uses nothing up; who waits as long as he was told is served. */
+    assert_true(directory_take_events(d, 1, 25, now + 3 * SECOND_US, &wait));
+    assert_int_equal(take(d, 1, now + 3 * SECOND_US, 9999), 5);
+    /* No more than the burst is saved. */
+    assert_int_equal(take(d, 1, now + 100000 * INT64_C(1000000), 9999), BURST);
+    directory_free(d);
+}
+
+static void test_a_quota_is_its_tenants_own_and_may_change(void **state) {
+    (void)state;
+    struct directory *d;
+    unsigned wait = 0;
+    int64_t now = 5000 * INT64_C(1000000);
+    assert_int_equal(directory_new(&d), 0);
+    put_rate(d, 1, 1);
+    put_rate(d, 2, 1);
+    put_rate(d, 3, 0); /* none */
+    put_rate(d, 4, 2 * BURST);
+    assert_int_equal(take(d, 1, now, 9999), BURST);
+    assert_int_equal(take(d, 2, now, 9999), BURST);
+    assert_int_equal(take(d, 3, now, 9999), 9999);
+    assert_int_equal(take(d, 4, now, 9999), 2 * BURST);
+    /* A batch of more than the burst is taken when nothing else was. */
+    put_rate(d, 5, 1);
+    assert_true(directory_take_events(d, 5, 2 * BURST, now, &wait));
+    assert_false(directory_take_events(d, 5, 1, now, &wait));
+    /* A rate that is raised holds from the next request on, not only when the old one would have let go. */
+    put_rate(d, 1, 1000);
+    assert_false(directory_take_events(d, 1, 1, now + SECOND_US, &wait));
+    assert_int_equal(wait, 1);
+    assert_int_equal(take(d, 1, now + SECOND_US + SECOND_US / 10, 9999), 100);
+    directory_free(d);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_walk)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_a_quota_is_a_burst_and_then_its_rate),
+        cmocka_unit_test(test_a_quota_is_its_tenants_own_and_may_change),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
