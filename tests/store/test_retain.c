@@ -308,6 +308,65 @@ static void test_a_sweep_goes_by_each_tenants_days(void **state) {
     assert_false(is_there(f, tenant, kept) || is_there(f, TENANT_OPERATOR, told));
 }
 
+/* The tenants of a step share its rows: many that each have some to go stall the writer no longer than one.
+ */
+static void test_a_step_is_bounded_over_all_tenants(void **state) {
+    struct fixture *f = *state;
+    enum { TENANTS = 4, EVENTS = RETENTION_ROWS_A_STEP - 100 };
+    struct retention_sweep s = {0};
+    bool more = true;
+    unsigned steps = 0;
+    for (int i = 0; i < TENANTS; i++) {
+        uint32_t tenant = make_tenant(f);
+        begin(f);
+        for (int k = 0; k < EVENTS; k++)
+            (void)make_event(f, tenant, (struct event_spec){0});
+        commit(f);
+    }
+    f->now += 40 * DAY_MS;
+    while (more) {
+        steps += s.stage == SWEEP_TENANTS;
+        begin(f);
+        assert_int_equal(retention_step(&s, f->store, f->now, &more), 0);
+        commit(f);
+    }
+    assert_in_range(steps, TENANTS * EVENTS / RETENTION_ROWS_A_STEP, 4 * TENANTS);
+}
+
+static int find_key(struct fixture *f, uint32_t tenant, const char *name) {
+    uint8_t hash[32];
+    struct id found;
+    size_t n;
+    begin(f);
+    int r = store_find_idempotency(f->store, tenant, slice_of(name), hash, &found, 1, &n);
+    commit(f);
+    return r;
+}
+
+static void test_a_sweep_keeps_idempotency_keys_for_a_week(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f);
+    struct id id = next_id(f, f->now);
+    static const char *const names[] = {"first", "second"};
+    for (int i = 0; i < 2; i++) {
+        struct idempotency_record r = {.tenant_no = tenant,
+                                       .key = slice_of(names[i]),
+                                       .ids = &id,
+                                       .ids_n = 1,
+                                       .created_at = f->now + i * HOUR_MS};
+        begin(f);
+        assert_int_equal(store_insert_idempotency(f->store, &r), 0);
+        commit(f);
+    }
+    f->now += 7 * DAY_MS - 1;
+    sweep(f);
+    assert_int_equal(find_key(f, tenant, "first"), 0);
+    f->now += HOUR_MS;
+    sweep(f);
+    assert_int_equal(find_key(f, tenant, "first"), -ENOENT);
+    assert_int_equal(find_key(f, tenant, "second"), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_old_and_closed_leaves_with_all_its_rows),
@@ -319,6 +378,8 @@ int main(void) {
         STORE_TEST(test_open_events_do_not_stop_it),
         STORE_TEST(test_idempotency_keys_leave_by_age),
         STORE_TEST(test_a_sweep_goes_by_each_tenants_days),
+        STORE_TEST(test_a_step_is_bounded_over_all_tenants),
+        STORE_TEST(test_a_sweep_keeps_idempotency_keys_for_a_week),
     };
     return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

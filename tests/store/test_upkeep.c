@@ -2,9 +2,11 @@
  */
 #include "fixture.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -86,6 +88,38 @@ static bool is_there(const char *path, const char *suffix) {
     bool there = access(name, F_OK) == 0;
     free(name);
     return there;
+}
+
+/* ---- what is made durable ---- */
+
+/* The program's own calls, in place of the library's: what was synced, a file ('f') or a folder ('d'), and
+ * what got its name ('r'), in order. */
+static char calls[256];
+static size_t calls_n;
+
+static void note_call(char what) {
+    if (calls_n < sizeof calls - 1)
+        calls[calls_n++] = what;
+    calls[calls_n] = '\0';
+}
+
+int fsync(int fd) {
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
+    struct stat st;
+    note_call(fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) ? 'd' : 'f');
+    return real(fd);
+}
+
+int rename(const char *from, const char *to) {
+    int (*real)(const char *, const char *) = (int (*)(const char *, const char *))dlsym(RTLD_NEXT, "rename");
+    note_call('r');
+    return real(from, to);
+}
+
+/* A copy is on the disk before it gets its name, and the name before anybody is told. */
+static void assert_was_durable(void) {
+    assert_true(calls_n >= 3);
+    assert_string_equal(calls + calls_n - 3, "frd");
 }
 
 /* ---- backup ---- */
@@ -236,6 +270,22 @@ static void test_kill_at_any_step_of_a_replacement(void **state) {
     assert_true(n > 10 && !died);
 }
 
+static void test_a_copy_is_durable_before_anybody_is_told(void **state) {
+    struct upkeep_fixture *u = *state;
+    calls_n = 0;
+    back_up(u);
+    assert_was_durable();
+    char *path = NULL;
+    assert_true(asprintf(&path, "%s/new.db", u->f->folder) > 0);
+    calls_n = 0;
+    assert_int_equal(restore(u->copy, path, false), 0);
+    assert_was_durable();
+    calls_n = 0;
+    assert_int_equal(restore(u->copy, path, true), 0);
+    assert_was_durable();
+    free(path);
+}
+
 static void test_nothing_is_replaced_that_is_open(void **state) {
     struct upkeep_fixture *u = *state;
     back_up(u);
@@ -283,6 +333,7 @@ int main(void) {
         UPKEEP_TEST(test_a_full_disk_leaves_no_copy_and_a_good_store),
         UPKEEP_TEST(test_kill_at_any_step_of_a_restore),
         UPKEEP_TEST(test_kill_at_any_step_of_a_replacement),
+        UPKEEP_TEST(test_a_copy_is_durable_before_anybody_is_told),
         UPKEEP_TEST(test_nothing_is_replaced_that_is_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
