@@ -193,6 +193,7 @@ static void test_changes_of_others_are_told_once(void **state) {
     f->store = a.store; /* the fixture's helpers write as node a */
     uint32_t before = make_tenant(f);
     assert_int_equal(changes(&b, got, &p), 0); /* the first call: memory is filled afterwards */
+    assert_int_equal(changes(&a, got, &p), 0);
     uint32_t tenant = make_tenant(f), subscription = make_subscription(f, tenant);
     assert_true(before < tenant);
     assert_int_equal(changes(&b, got, &p), 2);
@@ -225,6 +226,79 @@ static void test_changes_of_others_are_told_once(void **state) {
     assert_int_equal(changes(&c, got, &p), 0);
     f->store = NULL;
     leave(&c);
+    leave(&b);
+    leave(&a);
+    fixture_open(f);
+}
+
+/* ---- attempts of others ---- */
+
+struct seen_attempts {
+    struct feed_attempt last;
+    size_t n;
+};
+
+static int see_attempt(void *arg, const struct feed_attempt *row) {
+    struct seen_attempts *seen = arg;
+    seen->last = *row;
+    seen->n++;
+    return 0;
+}
+
+static size_t attempts_in(struct node *n, unsigned partition, struct feed_attempt *ret) {
+    struct partition_set set = {0};
+    struct seen_attempts seen = {.n = 0};
+    partition_add(&set, TIER_STANDARD, partition);
+    assert_int_equal(store_feed_attempts(n->feed, &set, see_attempt, &seen), 0);
+    *ret = seen.last;
+    return seen.n;
+}
+
+static size_t still_under_way(struct node *n, struct feed_attempt attempt) {
+    size_t left = 9;
+    assert_int_equal(store_feed_under_way(n->feed, &attempt, 1, &left), 0);
+    return left;
+}
+
+/* They count against caps and order of whoever takes the lane over, until they have ended. */
+static void test_attempts_of_others_are_seen_until_they_end(void **state) {
+    struct fixture *f = *state;
+    struct node a, b;
+    struct feed_attempt seen, own;
+    bool sending = true;
+    join(f, &a, 7, LEASE_MS);
+    join(f, &b, 7, LEASE_MS);
+    fixture_close(f);
+    f->store = a.store;
+    uint32_t tenant = make_tenant(f), lane = make_subscription(f, tenant);
+    unsigned partition = partition_of(lane);
+    struct id event = publish(f, tenant, lane);
+    assert_int_equal(attempts_in(&b, partition, &seen), 0);
+    assert_int_equal(store_feed_sending(b.feed, lane, &sending), 0);
+    assert_false(sending);
+    struct task first = claim_one(f, tenant, lane);
+    assert_int_equal(attempts_in(&b, partition, &seen), 1);
+    assert_true(seen.event_key == event.key && seen.subscription_no == lane && seen.tenant_no == tenant &&
+                seen.number == 1);
+    assert_int_equal(attempts_in(&b, (partition + 1) % PARTITIONS, &own), 0);
+    assert_int_equal(attempts_in(&a, partition, &own), 0); /* its own */
+    assert_int_equal(still_under_way(&b, seen), 1);
+    assert_int_equal(store_feed_sending(b.feed, lane, &sending), 0);
+    assert_true(sending);
+    /* The next attempt of the same delivery is another one. */
+    struct settlement s = settle(f, outcome_of(f, &first, DELIVERY_RETRY, 500));
+    assert_int_equal(still_under_way(&b, seen), 0);
+    f->now = s.due_at;
+    struct task second = claim_one(f, tenant, lane);
+    assert_int_equal(still_under_way(&b, seen), 0);
+    seen.number = 2;
+    assert_int_equal(still_under_way(&b, seen), 1);
+    settle(f, outcome_of(f, &second, DELIVERY_DELIVERED, 200));
+    assert_int_equal(attempts_in(&b, partition, &own), 0);
+    assert_int_equal(still_under_way(&b, seen), 0);
+    assert_int_equal(store_feed_sending(b.feed, lane, &sending), 0);
+    assert_false(sending);
+    f->store = NULL;
     leave(&b);
     leave(&a);
     fixture_open(f);
@@ -381,6 +455,7 @@ int main(void) {
         STORE_TEST(test_a_dead_node_is_buried_and_writes_no_more),
         STORE_TEST(test_a_heartbeat_keeps_a_node_alive),
         STORE_TEST(test_changes_of_others_are_told_once),
+        STORE_TEST(test_attempts_of_others_are_seen_until_they_end),
         STORE_TEST(test_nodes_hear_each_other),
         STORE_TEST(test_one_node_has_a_duty),
         STORE_TEST(test_no_job_is_numbered_behind_who_has_asked_for_the_last),
