@@ -13,14 +13,17 @@ const ROOT = '/usr/lib/postgresql';
 const PROGRAMS = process.env.POSTGRES_BIN ??
   (existsSync(ROOT) ? join(ROOT, readdirSync(ROOT).sort((a, b) => b - a)[0], 'bin') : '/usr/bin');
 
-/** Also one that nobody has asked after yet: it holds nothing any more. */
-function hasEnded(pid) {
+/** The letter that /proc has for a process's state; 'X' when there is none of this number. */
+function stateOf(pid) {
   try {
-    return / [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\)/, ''));
+    return readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '')[0];
   } catch {
-    return true;
+    return 'X';
   }
 }
+
+/** Also one that nobody has asked after yet: it holds nothing any more. */
+const hasEnded = (pid) => 'ZX'.includes(stateOf(pid));
 
 export class Postgres extends Database {
   /**
@@ -84,7 +87,8 @@ export class Postgres extends Database {
 
   /** No standby is sent anything more: as over a line that stands still. Only kill() ends it. */
   async holdReplication() {
-    process.kill(Number(await this.sql('select pid from pg_stat_replication')), 'SIGSTOP');
+    const sender = await waitFor(async () => Number(await this.sql('select pid from pg_stat_replication')), { every: 50, what: 'the standby to follow' });
+    process.kill(sender, 'SIGSTOP');
   }
 
   get data() {
@@ -127,6 +131,8 @@ export class Postgres extends Database {
   /** kill -9 of the postmaster; the others of its processes notice and end before this returns. */
   async kill() {
     const postmaster = this.child?.pid;
+    // Standing still it starts no process that would be missed here and hold the folder against the next start.
+    if (this.running && this.child.kill('SIGSTOP')) await waitFor(() => 'TtZX'.includes(stateOf(postmaster)), { every: 1, what: 'the server to stand still' });
     const session = this.#processes(postmaster);
     if (this.running) this.child.kill('SIGKILL');
     for (const pid of session) {
