@@ -8,6 +8,7 @@ import http from 'node:http';
 import net from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe } from 'node:test';
+import { fileURLToPath } from 'node:url';
 
 import { Api } from './lib/api.mjs';
 import { authority, CAN_STAND_IN, inPlaceOfSystem } from './lib/certificates.mjs';
@@ -15,7 +16,7 @@ import { startNameServer } from './lib/dns.mjs';
 import { LOOPBACK_FLAGS, run, temporaryFolder } from './lib/server.mjs';
 import { lifecycleTest } from './lib/suite.mjs';
 
-const POLICY = { timeout_ms: 5000, retry: { schedule_seconds: [0], jitter: 0 } };
+const POLICY = { timeout_ms: 30_000, retry: { schedule_seconds: [0], jitter: 0 } };
 
 describe('TLS and egress', { concurrency: 4 }, () => {
   let ours, other, shopTls, client;
@@ -276,7 +277,7 @@ describe('TLS and egress', { concurrency: 4 }, () => {
   lifecycleTest('settings that cannot work are refused at start', async () => {
     for (const [args, words] of [
       [['--ca-file', '/nonexistent'], /ca-file cannot be read/],
-      [['--ca-file', '/etc/hostname'], /ca-file must hold certificates/],
+      [['--ca-file', fileURLToPath(import.meta.url)], /ca-file must hold certificates/],
       [['--source-address', '192.0.2.1'], /source-address is no address of this machine/],
       [['--source-address', 'x'], /must be an address/],
       [['--proxy', 'https://127.0.0.1:1'], /must be the URL of a proxy/],

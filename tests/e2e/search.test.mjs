@@ -7,7 +7,7 @@ import { assertProblem } from './lib/shape.mjs';
 import { suite } from './lib/suite.mjs';
 import { waitFor } from './lib/wait.mjs';
 
-const ONCE = { timeout_ms: 5000, max_attempts: 1 };
+const ONCE = { timeout_ms: 30_000, max_attempts: 1 };
 
 suite('search', ({ test }) => {
   test('by status code, error, reason, ordering key, type, subscription and time', async ({ tenant, receiver }) => {

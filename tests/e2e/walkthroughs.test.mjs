@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { Api } from './lib/api.mjs';
+import { Api, MORTAL } from './lib/api.mjs';
 import { hang } from './lib/receiver.mjs';
 import { states } from './lib/shape.mjs';
 import { lifecycleTest } from './lib/suite.mjs';
@@ -16,7 +16,7 @@ lifecycleTest('subscriber times out → retries with jitter → eventual success
   // A payment event is created. The subscriber's endpoint does not answer in time, twice; then it recovers.
   const subscriber = await receiver([hang(), hang(), 204]);
   const retry = { initial_seconds: 2, multiplier: 2, max_seconds: 60, jitter: 0.5 };
-  const { secret } = await tenant.subscribe(subscriber.url(), { policy: { timeout_ms: 1500, retry } });
+  const { secret } = await tenant.subscribe(subscriber.url(), { policy: { timeout_ms: 3000, retry } });
   const event = await tenant.publish('payment.created', { payment: 'pay_1' });
 
   // The delivery moves to RETRY, with a next attempt by exponential backoff and jitter: 2 s ± 50 %, 4 s ± 50 %.
@@ -60,7 +60,7 @@ lifecycleTest('worker crash after sending → duplicate delivery → idempotency
     if (request.attempt === 1) await (killed = server.kill());
     return 200;
   });
-  const { secret } = await tenant.subscribe(subscriber.url());
+  const { secret } = await tenant.subscribe(subscriber.url(), { policy: MORTAL });
   const event = await tenant.publish('payment.created', { payment: 'pay_1' });
   await subscriber.received();
   await waitFor(() => killed);

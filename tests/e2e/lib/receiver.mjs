@@ -1,6 +1,7 @@
 // A programmable subscriber on loopback: records what it gets, and answers well or badly, as its script says.
 
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
@@ -189,11 +190,25 @@ export const hugeHeaders = (bytes, status = 200) => raw(
   `HTTP/1.1 ${status} Huge\r\n${`x-filler: ${'h'.repeat(1000)}\r\n`.repeat(bytes / 1000)}content-length: 0\r\n\r\n`,
 );
 
-/** A port on which nobody listens. */
+const PORTS_FROM = 10_000;
+const PORTS_TRIED = 100;
+
+/** The first of the ports that the system gives to who asks for any, and to clients. */
+const handedOutFrom = () => Number(readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8').split('\t')[0]);
+
+/** A port on which nobody listens, and which the system gives nobody: another test's listener or client is not there a moment later. */
 export async function closedPort() {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  const room = handedOutFrom() - PORTS_FROM;
+  for (let tries = 1; ; tries++) {
+    const server = net.createServer().listen(room > 0 ? PORTS_FROM + Math.floor(Math.random() * room) : 0, '127.0.0.1');
+    try {
+      await once(server, 'listening');
+    } catch (error) {
+      if (error.code !== 'EADDRINUSE' || tries === PORTS_TRIED) throw error;
+      continue;
+    }
+    const { port } = server.address();
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
 }

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { closedPort } from './receiver.mjs';
 import { SharedStore } from './shared_store.mjs';
 import { waitFor } from './wait.mjs';
 
@@ -22,7 +23,7 @@ export const LOOPBACK_FLAGS = ['--allow-http', '--allow-address', '127.0.0.0/8',
 const READY_LIMIT_MS = 60_000;
 const EXIT_LIMIT_MS = 60_000;
 const CHECK_LIMIT_MS = 240_000;
-const LOG_LIMIT = 256 * 1024;
+const LOG_LIMIT = 4 * 1024 * 1024; // tests read it whole: more than waiting for something adds at the level debug
 const SHOWN_LIMIT = 20_000; // of a test that failed
 
 const children = new Set();
@@ -61,7 +62,7 @@ export class Server {
    * adminKey: POSTHORN_ADMIN_KEY; null lets the server make its own.
    * data: an existing folder, else a temporary one that remove() takes away.
    * damaged, when a test sets it: the store is not looked at in the end.
-   * fixedPort: every start after the first listens on the first one's port.
+   * fixedPort: every start listens on the first one's port, which nobody else is given between two of them.
    * within: a command that runs the one behind it, such as ['env', 'A=1'].
    */
   constructor({ adminKey = 'e2e-admin-key-0123456789abcdef', data, flags = LOOPBACK_FLAGS, env = {}, fixedPort = false, within = [] } = {}) {
@@ -97,11 +98,11 @@ export class Server {
   async spawn() {
     if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: run script/build first`);
     this.data ??= await temporaryFolder();
-    const port = this.fixedPort && this.url ? new URL(this.url).port : '0';
+    if (this.fixedPort) this.port ??= await closedPort();
     this.store ??= this.flags.includes('--store') ? null : await SharedStore.of(this.data);
     // A server that was killed is waited for as long as this before its lanes are taken up.
     const store = this.store ? ['--store', this.store.url, '--node-lease-ms', '2000'] : [];
-    const args = ['serve', '--data', this.data, '--listen', `127.0.0.1:${port}`, ...store, ...this.flags];
+    const args = ['serve', '--data', this.data, '--listen', `127.0.0.1:${this.port ?? 0}`, ...store, ...this.flags];
     const env = { ...(this.givenKey === null ? {} : { POSTHORN_ADMIN_KEY: this.givenKey }), ...this.env };
     const [command, ...rest] = [...this.within, BINARY, ...args];
     const child = spawn(command, rest, { env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] });
