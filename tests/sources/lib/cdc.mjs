@@ -1,6 +1,5 @@
 // A server with a [source shop] of kind cdc, on a database of its own in a PostgreSQL that tests share.
 
-import assert from 'node:assert/strict';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -83,8 +82,8 @@ export class Shop {
 
   /** Waits until the source stands still for a reason, and returns what the log says of it. */
   async stopped(reason) {
-    await waitFor(async () => reason.test((await this.status()).reason ?? ''), { what: () => `/readyz to say ${reason}\n${this.server.log}` });
-    assert.equal((await this.status()).state, 'failing');
+    const standsStill = (status) => status.state === 'failing' && reason.test(status.reason ?? '');
+    await waitFor(async () => standsStill(await this.status()), { what: () => `/readyz to say ${reason}\n${this.server.log}` });
     return this.server.log.split('\n').filter((line) => reason.test(line)).at(-1);
   }
 
