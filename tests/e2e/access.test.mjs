@@ -108,7 +108,9 @@ suite('access', ({ test }) => {
     /** Answers whether the key was still good when the head had been sent. */
     const tried = async (what, lasts_ms) => {
       const expires_at = lasts_ms ? new Date(Date.now() + lasts_ms).toISOString() : null;
-      const made = await makeKey(api, { tenant_id: tenant.id, scopes: ['events:write', 'events:read'], expires_at });
+      const body = { tenant_id: tenant.id, scopes: ['events:write', 'events:read'], expires_at };
+      const { status: answered, json: made } = await api.request('POST', '/v1/keys', { body });
+      if (answered === 422 && lasts_ms) return false; // it was over before it was made
       const { socket, end } = await begin(made.key);
       const { status } = await api.request('GET', `${tenant.path}/events`, { key: made.key });
       await endings[what](made);

@@ -78,7 +78,8 @@ suite('changes of an ordering', ({ test }) => {
     await waitFor(async () => (await tenant.get(`/subscriptions/${id}/stats`)).waiting_on === 'ordering', { what: 'the lane to hold' });
     release.open();
     await shop.received(12);
-    assert.deepEqual(numbers(shop).slice(2), upTo(12).slice(2));
+    const underWay = numbers(shop).slice(0, 2); // any two: they were not ordered yet
+    assert.deepEqual(numbers(shop).slice(2), upTo(12).filter((n) => !underWay.includes(n)));
     assert.deepEqual([...new Set(shop.requests.slice(2).map(({ concurrency }) => concurrency))], [1]);
   });
 });

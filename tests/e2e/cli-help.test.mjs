@@ -8,6 +8,8 @@ import { test } from './lib/suite.mjs';
 
 const env = cleanEnvironment();
 const has = (program) => spawnSync(program, ['--version']).status === 0;
+/** Without what its user has set up: with a socket on its standard input bash takes itself for a remote shell and reads .bashrc. */
+const bash = (args) => spawnSync('bash', ['--norc', '--noprofile', ...args], { encoding: 'utf8', env, stdio: ['ignore', 'pipe', 'pipe'] });
 const scriptOf = async (shell) => {
   const { code, stdout } = await run(['completion', shell]);
   assert.equal(code, 0);
@@ -31,14 +33,13 @@ test('bash completes', async () => {
   const script = await scriptOf('bash');
   for (const { words, exactly } of CASES) {
     const typed = ['posthorn', ...words];
-    const { stdout, stderr } = spawnSync('bash', ['-c',
-      `${script}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _posthorn; printf '%s\\n' "\${COMPREPLY[@]}"`, 'bash', ...typed], { encoding: 'utf8', env });
+    const { stdout, stderr } = bash(['-c',
+      `${script}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _posthorn; printf '%s\\n' "\${COMPREPLY[@]}"`, 'bash', ...typed]);
     assert.equal(stderr, '');
     assert.deepEqual(stdout.trim().split('\n').toSorted(), exactly.toSorted(), typed.join(' '));
   }
   // As bash splits events:w; what is completed takes the place of the w alone.
-  const split = spawnSync('bash', ['-c', `${script}\nCOMP_WORDS=(posthorn key create --scope events : w); COMP_CWORD=6; _posthorn; echo "\${COMPREPLY[@]}"`],
-    { encoding: 'utf8', env });
+  const split = bash(['-c', `${script}\nCOMP_WORDS=(posthorn key create --scope events : w); COMP_CWORD=6; _posthorn; echo "\${COMPREPLY[@]}"`]);
   assert.equal(split.stdout, 'write\n');
 });
 

@@ -32,7 +32,7 @@ const REBOUND = [
   ['192.0.0.1'], ['198.18.0.1'], ['224.0.0.1'], ['255.255.255.255'], ['ff02::1'], ['100::1'], ['2001:db8::1'],
 ];
 
-/** Listeners on one port of several loopback addresses, which count connections. */
+/** Listeners on one port of several loopback addresses, as far as the machine has those, which count connections. */
 async function startTraps(hosts) {
   for (let tries = 0; ; tries++) {
     const traps = { connections: 0, port: await closedPort(), servers: [] };
@@ -41,7 +41,9 @@ async function startTraps(hosts) {
         const server = net.createServer((socket) => (traps.connections++, socket.destroy()));
         traps.servers.push(server);
         server.listen(traps.port, host);
-        await once(server, 'listening');
+        await once(server, 'listening').catch((error) => {
+          if (!['EADDRNOTAVAIL', 'EAFNOSUPPORT'].includes(error.code)) throw error;
+        });
       }
       return traps;
     } catch (error) {

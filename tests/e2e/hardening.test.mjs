@@ -50,7 +50,14 @@ describe('hardening', () => {
 
   lifecycleTest('its threads bear their names in the sandbox too', async ({ start }) => {
     const { pid } = (await start()).child;
-    const names = () => readdirSync(`/proc/${pid}/task`).map((id) => readFileSync(`/proc/${pid}/task/${id}/comm`, 'utf8').trim());
+    const nameOf = (id) => {
+      try {
+        return readFileSync(`/proc/${pid}/task/${id}/comm`, 'utf8').trim();
+      } catch {
+        return ''; // it has ended meanwhile
+      }
+    };
+    const names = () => readdirSync(`/proc/${pid}/task`).map(nameOf);
     const wanted = ['writer', 'deliver-0', 'api-side'];
     await waitFor(() => wanted.every((name) => names().includes(name)), { what: () => `${wanted} among ${names()}` });
   });

@@ -55,7 +55,7 @@ describe('import', { concurrency: false }, () => {
     await tenant.change(paused.id, { status: 'paused' });
     const hanging = await tenant.subscribe(slow.url(), { event_types: ['slow'], policy: { timeout_ms: 15_000 } });
     const retrying = await tenant.subscribe(failing.url(), {
-      event_types: ['failing'], policy: { retry: { schedule_seconds: [30], jitter: 0 }, max_attempts: 5 },
+      event_types: ['failing'], policy: { retry: { schedule_seconds: [30, 30, 30, 30], jitter: 0 }, max_attempts: 5 },
     });
 
     for (let i = 0; i < 5; i++) await tenant.publish('good', { i, text: 'é\u0000"' });

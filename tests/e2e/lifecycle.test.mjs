@@ -47,7 +47,7 @@ lifecycleTest('SIGTERM does not wait for a black hole longer than its timeout', 
   const server = await start();
   const tenant = await new Api(server).createTenant();
   const shop = await receiver([hang(), 204]);
-  await tenant.subscribe(shop.url(), { policy: { timeout_ms: 2000, retry: { schedule_seconds: [0], jitter: 0 } } });
+  await tenant.subscribe(shop.url(), { policy: { timeout_ms: 2000, retry: { schedule_seconds: [0, 0, 1, 1], jitter: 0 } } });
   const event = await tenant.publish();
   await shop.received();
   assert.deepEqual(await server.stop(), STOPPED);
@@ -110,7 +110,7 @@ lifecycleTest('retries that came due while it was down are made after the start'
   const server = await start();
   const tenant = await new Api(server).createTenant();
   const shop = await receiver([500, 204]);
-  await tenant.subscribe(shop.url(), { policy: { retry: { schedule_seconds: [3], jitter: 0 } } });
+  await tenant.subscribe(shop.url(), { policy: { retry: { schedule_seconds: [6], jitter: 0 } } });
   const event = await tenant.publish();
   const { next_attempt_at } = await tenant.waitDelivery(event, 'RETRY');
   await server.stop();
@@ -122,17 +122,18 @@ lifecycleTest('retries that came due while it was down are made after the start'
 lifecycleTest('a receiver that may no longer be sent to: blocked_address', async ({ start, receiver }) => {
   const server = await start();
   const tenant = await new Api(server).createTenant();
-  const shop = await receiver([500, 204]);
-  await tenant.subscribe(shop.url(), { policy: { retry: { schedule_seconds: [5, 5], jitter: 0 } } });
+  const shop = await receiver([500]);
+  await tenant.subscribe(shop.url(), { policy: { retry: { schedule_seconds: Array(50).fill(2), jitter: 0 } } });
   const event = await tenant.publish();
   await tenant.waitDelivery(event, 'RETRY');
   await server.stop();
+  const sent = shop.requests.length;
   server.flags = LOOPBACK_FLAGS.filter((flag) => !['--allow-address', '127.0.0.0/8'].includes(flag));
   await server.start();
   const delivery = await tenant.waitDelivery(event, 'DLQ');
   assert.equal(delivery.failure_reason, 'blocked_address');
   assert.equal(delivery.attempts.at(-1).error, 'blocked_address');
-  assert.equal(shop.requests.length, 1);
+  assert.equal(shop.requests.length, sent);
 });
 
 lifecycleTest('a second start on the same data folder is refused', async ({ start }) => {
@@ -277,7 +278,7 @@ lifecycleTest('flags win over variables', async ({ start }) => {
 });
 
 lifecycleTest('requests that are under way at a stop are answered, and do not hold it up', async ({ start, receiver }) => {
-  const server = await start({ flags: [...LOOPBACK_FLAGS, '--stop-timeout-ms', '5000'] });
+  const server = await start({ flags: [...LOOPBACK_FLAGS, '--stop-timeout-ms', '30000'] });
   const tenant = await new Api(server).createTenant();
   const shop = await receiver([204]);
   const made = [];

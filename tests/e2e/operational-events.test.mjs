@@ -128,7 +128,7 @@ suite('operational events', ({ test }) => {
     const { id } = await tenant.subscribe(shop.url(), { event_types: ['a'], policy: SECONDLY });
     for (let i = 0; i < 10; i++) await tenant.publish('a', i);
     const failing = await ops.next(FAILING);
-    assert.equal((await tenant.get(`/subscriptions/${id}/stats`)).breaker, 'open');
+    await waitFor(async () => (await tenant.get(`/subscriptions/${id}/stats`)).breaker === 'open', { what: 'the breaker, if it probes just now, to be open again' });
     assert.equal(failing.data.subscription_id, id);
     assert.equal(failing.data.url, shop.url());
     assert.equal(failing.data.last_status_code, 500);
@@ -225,7 +225,8 @@ lifecycleTest('what was failing before a kill -9 is told to have recovered after
   await server.start();
   const recovered = await ops.next(RECOVERED);
   assert.equal(recovered.data.failing_since, failing.data.failing_since);
-  assert.equal(ops.ofType(FAILING).length, 1);
+  // What had come, and was not yet written down as delivered when the kill came, comes again.
+  assert.equal(new Set(ops.ofType(FAILING).map(({ id }) => id)).size, 1);
 });
 
 // ---- the operator's own webhook ----
@@ -251,6 +252,7 @@ lifecycleTest('the operator’s webhook gets the events of all tenants, and noth
   const server = await start(withOperator(inbox.url('/alerts')));
   const api = new Api(server);
   const one = await tenantInTrouble(api, receiver);
+  await inbox.received(1);
   const two = await tenantInTrouble(api, receiver);
   await inbox.received(2);
   const told = inbox.requests.map((request) => request.verify(SECRET));

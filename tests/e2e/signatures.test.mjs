@@ -10,7 +10,8 @@ import { Webhook } from 'standardwebhooks';
 import { assertProblem } from './lib/shape.mjs';
 import { lifecycleTest, suite } from './lib/suite.mjs';
 import { Api } from './lib/api.mjs';
-import { waitFor } from './lib/wait.mjs';
+import { when } from './lib/receiver.mjs';
+import { gate, waitFor } from './lib/wait.mjs';
 
 const OVERLAP_SECONDS = 5; // an attempt must begin within
 const SECRETS_MAX = 8;
@@ -97,11 +98,13 @@ suite('signatures', ({ test }) => {
   });
 
   test('a retry and a replay are signed by what is in force then, over the same bytes', async ({ tenant, receiver }) => {
-    const shop = await receiver([500, 204]);
+    const rotated = gate(); // no retry is sent before
+    const shop = await receiver([when(rotated.opened, 500), 204]);
     const { id, secret } = await tenant.subscribe(shop.url(), { policy: { retry: { schedule_seconds: [1, 1], jitter: 0 } } });
     const event = await tenant.publish();
     await shop.received();
     const second = await rotate(tenant, id, { overlap_seconds: 0 });
+    rotated.open();
     const delivery = await tenant.waitDelivery(event);
     const third = await rotate(tenant, id, { overlap_seconds: 60 });
     await tenant.expect(202, 'POST', `/deliveries/${delivery.id}/replay`);

@@ -105,7 +105,7 @@ lifecycleTest('a trace outlives a crash, and the memory of bodies', async ({ sta
   const server = await start({ flags: [...LOOPBACK_FLAGS, '--body-cache-bytes', '0'] });
   const tenant = await new Api(server).createTenant();
   const shop = await receiver([500, 204]);
-  await tenant.subscribe(shop.url(), { policy: { retry: { schedule_seconds: [2], jitter: 0 } } });
+  await tenant.subscribe(shop.url(), { policy: { retry: { schedule_seconds: [5], jitter: 0 } } });
   const event = await publishIn(tenant, { traceparent: PARENT, tracestate: 'a=1' });
   await tenant.waitDelivery(event, 'RETRY');
   await server.kill();
