@@ -19,6 +19,15 @@ int seal_key_of_bytes(const uint8_t bytes[SEAL_KEY_SIZE], struct seal_key *ret) 
     return 0;
 }
 
+int seal_key_derive(const uint8_t bytes[SEAL_KEY_SIZE], struct slice context, struct seal_key *ret) {
+    unsigned n = 0;
+    *ret = (struct seal_key){0};
+    bool made = HMAC(EVP_sha256(), bytes, SEAL_KEY_SIZE, (const unsigned char *)context.p, context.n,
+                     ret->bytes, &n) &&
+                n == SEAL_KEY_SIZE;
+    return made ? 0 : -EIO;
+}
+
 static int hex_digit(char c) {
     return c >= '0' && c <= '9'   ? c - '0'
            : c >= 'a' && c <= 'f' ? c - 'a' + 10

@@ -9,7 +9,7 @@ enum {
     SEAL_NONCE_SIZE = 12,
     SEAL_FINGERPRINT_SIZE = 16,
     SEAL_OVERHEAD = 1 + SEAL_NONCE_SIZE + 16, /* version, nonce, tag */
-    SEAL_PLAIN_MAX = 64 * 1024,
+    SEAL_PLAIN_MAX = 512 * 1024,
     SEAL_KEYS_MAX = 8,
 };
 
@@ -26,6 +26,8 @@ struct seal_keyring {
 
 /* -EIO when OpenSSL fails. */
 int seal_key_of_bytes(const uint8_t bytes[SEAL_KEY_SIZE], struct seal_key *ret) MUST_USE;
+/* A key for one context alone, which tells nothing of the others, nor of the bytes. -EIO. */
+int seal_key_derive(const uint8_t bytes[SEAL_KEY_SIZE], struct slice context, struct seal_key *ret) MUST_USE;
 /* 64 hex digits, or base64 of 32 bytes in either alphabet, padded or not. -EINVAL, -EIO. */
 int seal_key_parse(struct slice text, struct seal_key *ret) MUST_USE;
 /* The position of the key with this fingerprint, or -ENOENT. */

@@ -91,7 +91,7 @@ struct subscription_record {
     struct id id;
     enum subscription_status status;
     struct slice disabled_reason;
-    struct slice doc; /* what subscription_parse returned, "status" included */
+    struct slice doc; /* what subscription_parse returned, "status" included; its headers are kept sealed */
     int64_t created_at, updated_at, resumed_at;
     int64_t failing_since; /* first of an unbroken run of failures; 0 when the last attempt succeeded */
     uint64_t jobs_settled; /* fan-out jobs up to this number have given it its part already */
@@ -331,7 +331,7 @@ struct attempt_record {
     enum attempt_trigger trigger;
     uint32_t worker_no;
     struct slice url;
-    struct slice request_headers; /* the subscriber's own, "Name: value\r\n…" */
+    struct slice request_headers; /* the subscriber's own, "Name: value\r\n…"; kept sealed */
     struct slice content_type;
     struct slice signature;
     struct slice response_headers; /* "Name: value\r\n…", bounded */

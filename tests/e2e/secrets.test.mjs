@@ -202,8 +202,8 @@ describe('secrets at rest', { skip: ONLY_A_FILE }, () => {
     assert.match(await refusedStart(server.data, { flags: server.flags }), /not the one that sealed/);
     server.env = { POSTHORN_SECRET_KEY_PREVIOUS: first };
     await server.start();
-    // The subscription's, and the key of receipt tokens.
-    assert.match(server.stderr, /sealed with the secret key; previous keys are not needed any more secrets=2/);
+    // The subscription's, and two keys of the server's own.
+    assert.match(server.stderr, /sealed with the secret key; previous keys are not needed any more secrets=3/);
     server.env = {};
     await server.restart();
     const event = await tenant.publish();

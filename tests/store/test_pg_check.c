@@ -158,6 +158,8 @@ static const struct damage damages[] = {
     {"UPDATE secrets SET seal_key=9", "secrets that no known key has sealed"},
     {"INSERT INTO server_keys (name, bytes, seal_key) VALUES ('receipts', 'x', 9)",
      "keys of the server's own that no known key has sealed"},
+    {"UPDATE subscriptions SET headers='x'", "headers that no known key has sealed"},
+    {"UPDATE subscriptions SET doc='{\"headers\":{\"a\":\"b\"}}'", "headers that lie in clear"},
     {"UPDATE partitions SET node=99 WHERE tier=1 AND no=3", "partitions of a node that is gone"},
     {"DELETE FROM partitions WHERE tier=2 AND no=1023", "partitions that are missing"},
 };

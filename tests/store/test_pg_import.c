@@ -25,6 +25,7 @@ static int setup(void **state) {
     assert_false(fixture_is_sqlite(m->to));
     /* Empty, but for what a first start makes. */
     assert_int_equal(pg_query(&pg_of(m->to->store)->writer, "DELETE FROM seal_keys", NULL), 0);
+    assert_int_equal(pg_query(&pg_of(m->to->store)->writer, "DELETE FROM server_keys", NULL), 0);
     fixture_close(m->to);
     m->from.folder = folder_make();
     assert_true(asprintf(&m->from.url, "sqlite:%s/posthorn.db", m->from.folder) > 0);
@@ -70,6 +71,8 @@ static void make_control_plane(struct fixture *f, uint32_t tenant, uint32_t sub)
     uint8_t bytes[32];
     begin(f);
     assert_int_equal(store_expire_secrets(f->store, sub, f->now + HOUR_MS), 0);
+    struct subscription_record change = {.no = sub, .doc = SLICE_LIT("{\"headers\":{\"x-key\":\"k\"}}")};
+    assert_int_equal(store_update_subscription(f->store, &change), 0);
     assert_int_equal(store_put_tls(f->store, sub, tenant, SLICE_LIT("{\"ca\":\"x\"}")), 0);
     assert_int_equal(store_insert_key(f->store, &key), 0);
     assert_int_equal(store_insert_audit(f->store, &audit), 0);
@@ -535,7 +538,7 @@ static void test_what_arrives_otherwise_is_noticed(void **state) {
         "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.doc = '[]'; RETURN NEW; "
         "END $$",
         "CREATE TRIGGER meddle BEFORE INSERT ON tenants FOR EACH ROW EXECUTE FUNCTION meddle()",
-        "DELETE FROM seal_keys"};
+        "DELETE FROM seal_keys", "DELETE FROM server_keys"};
     for (size_t i = 0; i < COUNT(meddle); i++)
         assert_int_equal(pg_query(&pg_of(m->to->store)->writer, meddle[i], NULL), 0);
     fixture_close(m->to);

@@ -96,6 +96,73 @@ static void set_schema(const char *url, size_t version, size_t runs_from) {
     run_sql(url, sql);
 }
 
+/* ---- schemas of before ---- */
+
+#define OLD_DOC "{\"headers\":{\"x-key\":\"k\"},\"url\":\"u\"}"
+static const char first_rows[] =
+    "INSERT INTO tenants (no, id, doc, created_at, updated_at) VALUES (3, 'acme', '{}', 1, 1);"
+    "INSERT INTO subscriptions (tenant, no, key, tail, status, doc, created_at, updated_at)"
+    " VALUES (3, 5, 50, 51, 0, '" OLD_DOC "', 1, 1);"
+    "INSERT INTO attempts (tenant, event, subscription, number, started_at, settled_at, to_state, latency_ms,"
+    " dns_ms, connect_ms, tls_ms, wait_ms, error, trigger, worker, url, content_type, request_headers)"
+    " VALUES (3, 70, 5, 1, 1, 1, 3, 1, 1, 1, 1, 1, 0, 0, 1, '', '', 'x-key: k');"
+    "INSERT INTO server_keys (name, bytes) VALUES ('receipts', 'kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk');"
+    "INSERT INTO keys_to_release (subscription, lane_key) VALUES (5, 9);";
+
+static void make_version(const char *url, size_t version) {
+    run_sql(url, "CREATE TABLE posthorn_schema (version integer NOT NULL, runs_from integer NOT NULL);"
+                 "INSERT INTO posthorn_schema VALUES (0, 0)");
+    for (size_t i = 0; i < version; i++) {
+        run_sql(url, postgres_migrations[i]);
+        if (i == 0)
+            run_sql(url, first_rows);
+    }
+    set_schema(url, version, postgres_runs_from[version - 1]);
+}
+
+static int is_old_doc(void *arg, const struct subscription_record *row) {
+    (void)arg;
+    assert_true(slice_eq(row->doc, SLICE_LIT(OLD_DOC)));
+    return 7;
+}
+
+static int is_old_attempt(void *arg, const struct attempt_row *row) {
+    (void)arg;
+    assert_true(slice_eq(row->attempt.request_headers, SLICE_LIT("x-key: k")));
+    return 7;
+}
+
+static void test_a_store_of_every_earlier_version_opens_with_its_rows(void **state) {
+    (void)state;
+    /* In schemas of later versions nothing can have been left in clear. */
+    for (size_t version = 1; version < 3; version++) {
+        _cleanup_free_ char *url = url_of("earlier", true);
+        struct store *s = NULL;
+        struct store_reader *r = NULL;
+        const char *message = "";
+        uint8_t key[32];
+        make_version(url, version);
+        if (store_open(url, &s, &message) < 0)
+            fail_msg("%s", message);
+        fixture_unlock(s);
+        assert_int_equal(store_reader_open(s, &r), 0);
+        assert_int_equal(store_each_subscription(r, is_old_doc, NULL), 7);
+        assert_int_equal(store_list_attempts(r, 3, 70, 5, is_old_attempt, NULL), 7);
+        assert_int_equal(store_begin(s), 0);
+        assert_int_equal(store_server_key(s, "receipts", (const uint8_t[32]){0}, key), 0);
+        assert_memory_equal(key, "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk", sizeof key);
+        store_rollback(s);
+        store_reader_close(r);
+        store_close(s);
+        assert_int_equal(number_of(url, "SELECT count(*) FROM marks"), 0);
+        assert_int_equal(
+            number_of(url, "SELECT count(*) FROM subscriptions WHERE doc LIKE '%x-key%' OR headers IS NULL"),
+            0);
+        assert_int_equal(
+            number_of(url, "SELECT count(*) FROM attempts WHERE request_headers_clear IS NOT NULL"), 0);
+    }
+}
+
 static void test_a_neighbouring_version_may_run_beside(void **state) {
     (void)state;
     size_t known = postgres_migrations_n;
@@ -260,6 +327,7 @@ int main(void) {
         cmocka_unit_test(test_a_new_database_gets_the_schema),
         cmocka_unit_test(test_many_may_start_at_once),
         cmocka_unit_test(test_a_neighbouring_version_may_run_beside),
+        cmocka_unit_test(test_a_store_of_every_earlier_version_opens_with_its_rows),
         cmocka_unit_test(test_a_migration_that_fails_leaves_nothing),
         cmocka_unit_test(test_a_user_without_rights_is_told),
         cmocka_unit_test(test_a_database_in_another_encoding_is_refused),

@@ -13,7 +13,10 @@
 #include "own_server.h"
 #include "store/schema/schema.h"
 
-enum { MANY = 2 * STORE_SEAL_STEP + 7 };
+enum {
+    MANY = 2 * STORE_SEAL_STEP + 7,
+    OWN_KEYS = 1, /* of the server, sealed in every store: for the headers of attempts */
+};
 
 static const char needle[] = "these 24 bytes are secret"; /* 24 of them are */
 
@@ -203,7 +206,7 @@ static void test_change_of_key(void **state) {
     uint32_t sub = start_with(f, MANY);
     fixture_close(f);
     assert_int_equal(open_with(f, "BA", &resealed), 0);
-    assert_int_equal(resealed, MANY);
+    assert_int_equal(resealed, MANY + OWN_KEYS);
     assert_int_equal(readable(f, sub), MANY);
     fixture_close(f);
     assert_int_equal(open_with(f, "A", NULL), -EKEYREJECTED);
@@ -213,7 +216,7 @@ static void test_change_of_key(void **state) {
     fixture_close(f);
     /* And back. */
     assert_int_equal(open_with(f, "AB", &resealed), 0);
-    assert_int_equal(resealed, MANY);
+    assert_int_equal(resealed, MANY + OWN_KEYS);
 }
 
 /* Killed at any write while secrets are sealed anew: both keys bring every one back. */
@@ -321,7 +324,7 @@ static void test_tls_material_is_sealed_and_changes_key_with_the_secrets(void **
     assert_false(found_in_files(f, needle, 16));
     fixture_close(f);
     assert_int_equal(open_with(f, "BA", &resealed), 0);
-    assert_int_equal(resealed, 4);
+    assert_int_equal(resealed, 4 + OWN_KEYS);
     fixture_close(f);
     assert_int_equal(open_with(f, "B", &resealed), 0);
     assert_tls(f, 7, needle);
@@ -398,7 +401,7 @@ static void test_the_servers_keys_are_sealed_and_change_key_with_the_secrets(voi
     assert_false(found_in_files(f, "rrrrrrrrrrrrrrrr", 16));
     fixture_close(f);
     assert_int_equal(open_with(f, "BA", &resealed), 0);
-    assert_int_equal(resealed, 3);
+    assert_int_equal(resealed, 3 + OWN_KEYS);
     fixture_close(f);
     assert_int_equal(open_with(f, "B", &resealed), 0);
     assert_int_equal(resealed, 0);
@@ -412,9 +415,9 @@ static void test_the_servers_keys_are_sealed_and_change_key_with_the_secrets(voi
 static void test_a_servers_key_that_was_tampered_with_does_not_open(void **state) {
     struct fixture *f = *state;
     const char *const changes[] = {
-        "UPDATE server_keys SET name='other'",
-        "UPDATE server_keys SET bytes=substr(bytes, 1, length(bytes)-1), name='other'",
-        "UPDATE server_keys SET seal_key=seal_key+1, name='other'",
+        "UPDATE server_keys SET name='other' WHERE name='receipts'",
+        "UPDATE server_keys SET bytes=substr(bytes, 1, length(bytes)-1), name='other' WHERE name='receipts'",
+        "UPDATE server_keys SET seal_key=seal_key+1, name='other' WHERE name='receipts'",
     };
     for (size_t i = 0; i < COUNT(changes); i++) {
         uint8_t found[32];
@@ -444,6 +447,238 @@ static void test_plain_server_keys_are_sealed_and_erased(void **state) {
     assert_server_key(f, "receipts", 'c');
     assert_false(found_in_files(f, letters, 16));
     assert_int_equal(number(f, "SELECT count(*) FROM server_keys WHERE seal_key IS NULL"), 0);
+}
+
+/* ---- headers ---- */
+
+static const char doc_with_headers[] =
+    "{\"url\":\"https://a.example/\",\"headers\":{\"authorization\":\"Bearer these 24 bytes are secret\"},"
+    "\"metadata\":{\"headers\":\"n\"}}";
+static const char doc_without[] =
+    "{\"url\":\"https://a.example/\",\"headers\":{},\"metadata\":{\"headers\":\"n\"}}";
+
+static int compare_doc(void *arg, const struct subscription_record *row) {
+    const char *want = arg;
+    assert_true(slice_eq(row->doc, slice_of(want)));
+    return 0;
+}
+
+/* As every reading call sees it. */
+static void assert_doc(struct fixture *f, uint32_t sub, const char *want) {
+    struct subscription_record r;
+    begin(f);
+    assert_int_equal(store_get_subscription(f->store, sub, &r), 0);
+    assert_true(slice_eq(r.doc, slice_of(want)));
+    struct id id = r.id;
+    uint32_t tenant = r.tenant_no;
+    rollback(f);
+    char *arg = (char *)(uintptr_t)want;
+    assert_int_equal(store_read_subscription(f->reader, tenant, id, compare_doc, arg), 0);
+    assert_int_equal(store_list_subscriptions(f->reader, tenant, -1, 0, 9, compare_doc, arg), 0);
+    assert_int_equal(store_each_subscription(f->reader, compare_doc, arg), 0);
+}
+
+static void set_doc(struct fixture *f, uint32_t sub, const char *doc) {
+    struct subscription_record change = {.no = sub, .doc = slice_of(doc)};
+    begin(f);
+    assert_int_equal(store_update_subscription(f->store, &change), 0);
+    commit(f);
+}
+
+static uint32_t insert_with_headers(struct fixture *f, uint32_t tenant) {
+    struct subscription_record r = {.tenant_no = tenant,
+                                    .id = next_id(f, f->now),
+                                    .doc = slice_of(doc_with_headers),
+                                    .created_at = f->now};
+    uint32_t no = 0;
+    begin(f);
+    assert_int_equal(store_insert_subscription(f->store, &r, &no), 0);
+    commit(f);
+    return no;
+}
+
+/* An attempt that has sent them. */
+static struct id attempt_with_headers(struct fixture *f, uint32_t sub) {
+    uint32_t tenant = tenant_of(f, sub);
+    struct id event = publish(f, tenant, sub);
+    struct task t = claim_one(f, tenant, sub);
+    struct settlement s = outcome_of(f, &t, DELIVERY_DELIVERED, 200);
+    s.attempt.request_headers = SLICE_LIT("authorization: Bearer these 24 bytes are secret\r\n");
+    settle(f, s);
+    return event;
+}
+
+static int compare_sent(void *arg, const struct attempt_row *row) {
+    (void)arg;
+    assert_true(slice_eq(row->attempt.request_headers,
+                         SLICE_LIT("authorization: Bearer these 24 bytes are secret\r\n")));
+    return 7;
+}
+
+static int read_sent(struct fixture *f, struct id event, uint32_t sub) {
+    return store_list_attempts(f->reader, tenant_of(f, sub), event.key, sub, compare_sent, NULL);
+}
+
+static void test_headers_are_sealed(void **state) {
+    struct fixture *f = *state;
+    start_with(f, 0);
+    uint32_t tenant = make_tenant(f), sub = insert_with_headers(f, tenant);
+    struct id event = attempt_with_headers(f, sub);
+    assert_int_equal(read_sent(f, event, sub), 7);
+    assert_false(found_in_files(f, needle, 16));
+    fixture_close(f);
+    assert_false(found_in_files(f, needle, 16));
+    assert_int_equal(number(f, "SELECT count(*) FROM subscriptions WHERE headers IS NOT NULL"
+                               " AND doc LIKE '%\"headers\":{},%'"),
+                     1);
+    assert_int_equal(open_with(f, "A", NULL), 0);
+    assert_int_equal(read_sent(f, event, sub), 7);
+}
+
+static void test_a_document_is_what_it_was_with_its_headers(void **state) {
+    struct fixture *f = *state;
+    uint32_t sub = start_with(f, 0);
+    set_doc(f, sub, doc_with_headers);
+    assert_doc(f, sub, doc_with_headers);
+    set_doc(f, sub, doc_without);
+    assert_doc(f, sub, doc_without);
+    set_doc(f, sub, "{\"headers\" : {\"a\" : \"b\"} , \"url\":1}");
+    assert_doc(f, sub, "{\"headers\" : {\"a\" : \"b\"} , \"url\":1}");
+    set_doc(f, sub, "{}");
+    assert_doc(f, sub, "{}");
+    fixture_close(f);
+    assert_int_equal(number(f, "SELECT count(*) FROM subscriptions WHERE headers IS NOT NULL"), 0);
+    assert_int_equal(open_with(f, "A", NULL), 0);
+    struct subscription_record change = {.no = sub + 100, .doc = slice_of(doc_with_headers)};
+    begin(f);
+    assert_int_equal(store_update_subscription(f->store, &change), -ENOENT);
+    rollback(f);
+}
+
+static void test_headers_change_key_with_the_secrets(void **state) {
+    struct fixture *f = *state;
+    uint64_t resealed = 0;
+    uint32_t sub = start_with(f, 1);
+    set_doc(f, sub, doc_with_headers);
+    struct id event = attempt_with_headers(f, sub);
+    fixture_close(f);
+    assert_int_equal(open_with(f, "BA", &resealed), 0);
+    assert_int_equal(resealed, 2 + OWN_KEYS);
+    fixture_close(f);
+    assert_int_equal(open_with(f, "B", &resealed), 0);
+    assert_int_equal(resealed, 0);
+    assert_doc(f, sub, doc_with_headers);
+    assert_int_equal(read_sent(f, event, sub), 7);
+}
+
+static void test_headers_that_were_tampered_with_do_not_open(void **state) {
+    struct fixture *f = *state;
+    const char *const changes[] = {
+        "UPDATE subscriptions SET headers=substr(headers, 1, length(headers)-1)",
+        "UPDATE subscriptions SET headers_key=headers_key+1",
+        "UPDATE subscriptions SET tail=tail+1",
+        "UPDATE subscriptions SET doc='{}'",
+    };
+    for (size_t i = 0; i < COUNT(changes); i++) {
+        struct subscription_record r;
+        uint32_t sub = start_with(f, 0);
+        set_doc(f, sub, doc_with_headers);
+        fixture_close(f);
+        alter(f, changes[i]);
+        assert_int_equal(open_with(f, "A", NULL), 0);
+        begin(f);
+        assert_int_equal(store_get_subscription(f->store, sub, &r), -EIO);
+        rollback(f);
+        begin(f);
+        assert_int_equal(store_delete_subscription(f->store, sub, f->now), 0);
+        commit(f);
+    }
+    uint32_t sub = start_with(f, 0);
+    struct id event = attempt_with_headers(f, sub);
+    fixture_close(f);
+    alter(f, "UPDATE attempts SET number=number+1");
+    assert_int_equal(open_with(f, "A", NULL), 0);
+    assert_int_equal(read_sent(f, event, sub), -EIO);
+}
+
+/* From before they were sealed: as many as take several steps. */
+static void test_plain_headers_are_sealed_and_erased(void **state) {
+    struct fixture *f = *state;
+    char sql[1024];
+    bool file = fixture_is_sqlite(f);
+    uint64_t resealed = 0;
+    uint32_t sub = start_with(f, 0);
+    struct id event = publish(f, tenant_of(f, sub), sub);
+    fixture_close(f);
+    snprintf(sql, sizeof sql, "UPDATE subscriptions SET doc='%s' WHERE no=%u", doc_with_headers, sub);
+    alter(f, sql);
+    snprintf(sql, sizeof sql,
+             "INSERT INTO attempts (%sevent, subscription, number, started_at, settled_at, to_state,"
+             " latency_ms, dns_ms, connect_ms, tls_ms, wait_ms, error, trigger, worker, url, content_type,"
+             " %s) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<%d)"
+             " SELECT %s %llu, %u, i, 1, 1, 2, 1, 1, 1, 1, 1, 0, 0, 1, '', '',"
+             " CASE WHEN i%%2=0 THEN 'authorization: Bearer these 24 bytes are secret' END FROM n",
+             file ? "" : "tenant, ", file ? "request_headers" : "request_headers_clear", MANY,
+             file ? "" : "1,", (unsigned long long)event.key, sub);
+    alter(f, sql);
+    alter(f, "INSERT INTO marks VALUES ('headers_in_clear', 1)");
+    assert_int_equal(found_in_files(f, needle, 16), file);
+    assert_int_equal(open_with(f, "A", &resealed), 0);
+    assert_int_equal(resealed, MANY / 2 + 1);
+    assert_doc(f, sub, doc_with_headers);
+    assert_false(found_in_files(f, needle, 16));
+    fixture_close(f);
+    snprintf(sql, sizeof sql, "SELECT count(*) FROM attempts WHERE %s",
+             file ? "typeof(request_headers)='text'" : "request_headers_clear IS NOT NULL");
+    assert_int_equal(number(f, sql), 0);
+    assert_int_equal(number(f, "SELECT count(*) FROM attempts WHERE request_headers IS NOT NULL"), MANY / 2);
+    assert_int_equal(open_with(f, "A", &resealed), 0);
+    assert_int_equal(resealed, 0);
+}
+
+/* Killed at any write while they are sealed: the next start goes on. */
+static void test_kill_while_headers_are_sealed(void **state) {
+    struct fixture *f = *state;
+    if (!fixture_is_sqlite(f))
+        skip();
+    enum { STEPS_MAX = 300, ATTEMPTS = STORE_SEAL_STEP + 3 };
+    char sql[1024];
+    uint32_t sub = start_with(f, 0);
+    struct id event = publish(f, tenant_of(f, sub), sub);
+    fixture_close(f);
+    snprintf(sql, sizeof sql,
+             "DELETE FROM attempts; UPDATE subscriptions SET doc='%s', headers=NULL, headers_key=NULL;"
+             " INSERT INTO attempts (event, subscription, number, started_at, settled_at, to_state,"
+             " latency_ms, dns_ms, connect_ms, tls_ms, wait_ms, error, trigger, worker, url, content_type,"
+             " request_headers) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<%d)"
+             " SELECT %llu, %u, i, 1, 1, 2, 1, 1, 1, 1, 1, 0, 0, 1, '', '',"
+             " 'authorization: Bearer these 24 bytes are secret' || char(13, 10) FROM n;"
+             " INSERT OR IGNORE INTO marks VALUES ('headers_in_clear', 1)",
+             doc_with_headers, ATTEMPTS, (unsigned long long)event.key, sub);
+    bool died = true;
+    unsigned n, deaths = 0;
+    for (n = 1; died && n < STEPS_MAX; n += 3) {
+        alter(f, sql);
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            faulty_vfs_arm((struct fault){.what = FAULT_DIE, .at = n});
+            _exit(open_with(f, "A", NULL) == 0 ? 0 : 1);
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        died = WIFSIGNALED(status);
+        assert_true(died ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 0);
+        deaths += died;
+        assert_int_equal(open_with(f, "A", NULL), 0);
+        assert_doc(f, sub, doc_with_headers);
+        assert_int_equal(read_sent(f, event, sub), 7);
+        fixture_close(f);
+        assert_int_equal(number(f, "SELECT count(*) FROM attempts WHERE typeof(request_headers)='blob'"),
+                         ATTEMPTS);
+    }
+    assert_true(deaths > 5 && n < STEPS_MAX);
+    assert_int_equal(open_with(f, "A", NULL), 0);
 }
 
 /* ---- several processes ---- */
@@ -480,6 +715,12 @@ static void make_plain_store(struct fixture *f, const char *path) {
                 "INSERT INTO subscriptions (no, key, tail, tenant, status, doc, created_at, updated_at)"
                 " VALUES (5, 50, 51, 3, 0, '{}', 1, 1)");
     char sql[512];
+    snprintf(sql, sizeof sql, "UPDATE subscriptions SET doc='%s'", doc_with_headers);
+    run_on_file(path, sql);
+    run_on_file(path, "INSERT INTO attempts (event, subscription, number, started_at, settled_at, to_state,"
+                      " latency_ms, dns_ms, connect_ms, tls_ms, wait_ms, error, trigger, worker, url,"
+                      " content_type, request_headers) VALUES (70, 5, 1, 1, 1, 2, 1, 1, 1, 1, 1, 0, 0, 1, '',"
+                      " '', 'authorization: Bearer these 24 bytes are secret' || char(13, 10))");
     snprintf(sql, sizeof sql,
              "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<%d)"
              " INSERT INTO secrets (key, tail, subscription, scheme, bytes, created_at)"
@@ -497,8 +738,10 @@ static void test_plain_secrets_are_sealed_and_erased(void **state) {
     make_plain_store(f, path);
     assert_true(found_in_files(f, needle, 16));
     assert_int_equal(open_with(f, "A", &resealed), 0);
-    assert_int_equal(resealed, MANY);
+    assert_int_equal(resealed, MANY + 2); /* the headers of the subscription and of its attempt */
     assert_int_equal(readable(f, 5), MANY);
+    assert_doc(f, 5, doc_with_headers);
+    assert_int_equal(store_list_attempts(f->reader, 3, 70, 5, compare_sent, NULL), 7);
     assert_false(found_in_files(f, needle, 16));
     fixture_close(f);
     assert_int_equal(number_in_file(path, "SELECT count(*) FROM sqlite_schema WHERE name='secrets_plain'"),
@@ -526,6 +769,12 @@ int main(void) {
         STORE_TEST(test_the_servers_keys_are_sealed_and_change_key_with_the_secrets),
         STORE_TEST(test_a_servers_key_that_was_tampered_with_does_not_open),
         STORE_TEST(test_plain_server_keys_are_sealed_and_erased),
+        STORE_TEST(test_headers_are_sealed),
+        STORE_TEST(test_a_document_is_what_it_was_with_its_headers),
+        STORE_TEST(test_headers_change_key_with_the_secrets),
+        STORE_TEST(test_headers_that_were_tampered_with_do_not_open),
+        STORE_TEST(test_plain_headers_are_sealed_and_erased),
+        STORE_TEST(test_kill_while_headers_are_sealed),
         STORE_TEST(test_the_key_is_not_changed_under_a_node),
         STORE_TEST(test_plain_secrets_are_sealed_and_erased),
     };

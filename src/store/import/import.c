@@ -47,7 +47,8 @@ static int check_sealed(struct import *k) {
     int64_t plain = 0;
     int r = read_number(&k->from,
                         "SELECT (SELECT count(*) FROM sqlite_schema WHERE name='secrets_plain')"
-                        " + (SELECT count(*) FROM server_keys WHERE seal_key IS NULL)",
+                        " + (SELECT count(*) FROM server_keys WHERE seal_key IS NULL)"
+                        " + (SELECT count(*) FROM marks WHERE name='headers_in_clear')",
                         &plain);
     if (r < 0 || !plain)
         return r < 0 ? explain_errno(r, k->path, k->message) : 0;

@@ -43,9 +43,9 @@ const struct import_table import_tables[] = {
      .types = "ittlll"},
     {SAME("subscriptions",
           "tenant, no, key, tail, status, disabled_reason, doc, created_at, updated_at, resumed_at, "
-          "failing_since, raised_since, jobs_settled, relane",
-          A14, "subscriptions", "no"),
-     .types = "iillittlllllll"},
+          "failing_since, raised_since, jobs_settled, relane, headers, headers_key",
+          A16, "subscriptions", "no"),
+     .types = "iillittlllllllyi"},
     {TO("lane_states", "tenant, subscription, state, at", A4),
      .select = "SELECT s.tenant, l.subscription, l.state, 0 FROM lane_states l JOIN subscriptions s ON "
                "s.no=l.subscription",
@@ -99,7 +99,7 @@ const struct import_table import_tables[] = {
          "x.worker, x.url, x.content_type, x.request_headers, x.signature, x.response_headers, "
          "x.response_body, x.response_hash FROM attempts x CROSS JOIN deliveries d ON d.event=x.event AND "
          "d.subscription=x.subscription ORDER BY x.event, x.subscription, x.number",
-     .count = "SELECT count(*) FROM attempts", .types = "iliilliiiiiiiiiiittttyyy"},
+     .count = "SELECT count(*) FROM attempts", .types = "iliilliiiiiiiiiiittytyyy"},
     {TO("transitions", "tenant, event, subscription, at, from_state, to_state, reason", A7),
      .select = "SELECT d.tenant, x.event, x.subscription, x.at, x.from_state, x.to_state, x.reason FROM "
                "transitions x CROSS JOIN deliveries d ON d.event=x.event AND d.subscription=x.subscription "

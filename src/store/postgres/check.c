@@ -7,7 +7,7 @@
 #include "store/postgres/secrets.h"
 #include "store/schema/schema.h"
 
-enum { CHECK_MS = 6 * 3600 * 1000 };
+enum { CHECK_MS = 6 * 3600 * 1000, ATTEMPTS_A_LOOK = 2000 };
 
 struct checking {
     struct pg *c;
@@ -72,6 +72,15 @@ static int open_server_key(const struct sealing *by, const struct pg_rows *rows)
     return r;
 }
 
+static int open_headers(const struct sealing *by, const struct pg_rows *rows) {
+    struct buf text = {0};
+    struct id id = {.key = (uint64_t)pg_column_int(rows, 1), .tail = (uint64_t)pg_column_int(rows, 2)};
+    int r = headers_open(by, pg_column_int(rows, 3), (uint32_t)pg_column_int(rows, 0), id,
+                         pg_column_slice(rows, 4), &text);
+    buf_wipe(&text);
+    return r;
+}
+
 static const struct {
     const char *what, *sql;
     int (*open)(const struct sealing *by, const struct pg_rows *rows);
@@ -82,9 +91,60 @@ static const struct {
      "SELECT " PG_TLS_COLUMNS " FROM subscription_tls WHERE seal_key=$1", open_tls},
     {"keys of the server's own that their key does not open",
      "SELECT " PG_SERVER_KEY_COLUMNS " FROM server_keys WHERE seal_key=$1", open_server_key},
+    {"headers of subscriptions that their key does not open",
+     "SELECT tenant, key, tail, headers_key, headers FROM subscriptions WHERE headers_key=$1", open_headers},
 };
 
-static int check_sealed_by(struct checking *k, const struct sealing *by) {
+/* The server's key for the headers of attempts, when this key has sealed it: 1; else 0. */
+static int find_attempts_key(struct pg *c, struct sealing *by) {
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
+    struct pg_params *p = pg_params(c);
+    pg_text(p, SLICE_LIT(ATTEMPTS_KEY_NAME));
+    pg_bigint(p, by->no);
+    int r = pg_query_row(c, "SELECT " PG_SERVER_KEY_COLUMNS " FROM server_keys WHERE name=$1 AND seal_key=$2",
+                         &rows);
+    return r > 0 ? pg_read_server_key(by, &rows, by->attempts_key) == 0 : r;
+}
+
+/* Some of the attempts after *at. *ret_n below ATTEMPTS_A_LOOK: there are no more. */
+static int open_attempts(struct checking *k, const struct sealing *by, struct pg_attempt_key *at,
+                         uint64_t *closed, size_t *ret_n) {
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
+    _cleanup_(buf_wipe) struct buf text = {0};
+    struct pg_params *p = pg_params(k->c);
+    pg_int(p, at->tenant);
+    pg_bigint(p, at->event);
+    pg_int(p, at->subscription);
+    pg_int(p, at->number);
+    pg_int(p, ATTEMPTS_A_LOOK);
+    int r = pg_query(k->c,
+                     "SELECT tenant, event, subscription, number, request_headers FROM attempts WHERE"
+                     " (tenant, event, subscription, number)>($1, $2, $3, $4) AND request_headers IS NOT NULL"
+                     " ORDER BY tenant, event, subscription, number LIMIT $5",
+                     &rows);
+    for (*ret_n = 0; r == 0 && pg_next(&rows); ++*ret_n) {
+        *at = (struct pg_attempt_key){(int32_t)pg_column_int(&rows, 0), pg_column_int(&rows, 1),
+                                      (int32_t)pg_column_int(&rows, 2), (int32_t)pg_column_int(&rows, 3)};
+        buf_reset(&text);
+        *closed += attempt_headers_open(by, (uint64_t)at->event, (uint32_t)at->subscription,
+                                        (uint32_t)at->number, pg_column_slice(&rows, 4), &text) < 0;
+    }
+    return r;
+}
+
+static int check_attempts(struct checking *k, struct sealing *by) {
+    struct pg_attempt_key at = {-1, -1, -1, -1};
+    uint64_t closed = 0;
+    size_t n = ATTEMPTS_A_LOOK;
+    int found = find_attempts_key(k->c, by), r = found < 0 ? found : 0;
+    while (found > 0 && r == 0 && n == ATTEMPTS_A_LOOK)
+        r = open_attempts(k, by, &at, &closed, &n);
+    if (closed)
+        report(k, "headers of attempts that their key does not open", closed, "see the log");
+    return r;
+}
+
+static int check_sealed_by(struct checking *k, struct sealing *by) {
     int r = 0;
     for (size_t i = 0; r == 0 && i < sizeof sealed_rows / sizeof sealed_rows[0]; i++) {
         _cleanup_pg_rows_ struct pg_rows rows = {0};
@@ -96,7 +156,7 @@ static int check_sealed_by(struct checking *k, const struct sealing *by) {
         if (closed)
             report(k, sealed_rows[i].what, closed, "see the log");
     }
-    return r;
+    return r == 0 ? check_attempts(k, by) : r;
 }
 
 static int check_sealed(struct checking *k) {

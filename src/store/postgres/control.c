@@ -2,7 +2,7 @@
  * locked, so that two nodes do not overwrite each other's changes. */
 #include <errno.h>
 
-#include "store/postgres/postgres.h"
+#include "store/postgres/secrets.h"
 
 /* Runs a statement that changes one row; `missing` when there was none to change. */
 static int run_for(struct pg *c, const char *sql, int missing) {
@@ -157,24 +157,30 @@ void pg_read_subscription(const struct pg_rows *rows, struct subscription_record
 
 #define INSERT_SUBSCRIPTION                                                                                  \
     "INSERT INTO subscriptions (tenant, key, tail, status, disabled_reason, doc, created_at, updated_at,"    \
-    " resumed_at, failing_since) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10"
+    " resumed_at, failing_since, headers, headers_key) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11," \
+    " $12"
 
 int postgres_insert_subscription(struct store *store, const struct subscription_record *r, uint32_t *ret_no) {
     struct pg_store *s = pg_of(store);
+    _cleanup_(split_doc_free) struct split_doc d = {0};
+    int e = headers_split(&s->sealing, r->tenant_no, r->id, r->doc, &d);
+    if (e < 0)
+        return e;
     struct pg_params *p = pg_params(&s->writer);
     pg_int(p, (int32_t)r->tenant_no);
     pg_bigint(p, (int64_t)r->id.key);
     pg_bigint(p, (int64_t)r->id.tail);
     pg_int(p, (int32_t)r->status);
     pg_text(p, r->disabled_reason);
-    pg_text(p, r->doc);
+    pg_text(p, d.doc);
     pg_bigint(p, r->created_at);
     pg_bigint(p, r->updated_at);
     pg_time(p, r->resumed_at);
     pg_time(p, r->failing_since);
+    pg_add_headers(p, &s->sealing, &d);
     int64_t no = 0;
     /* Another node may be deleting the tenant; the operator's own have none. */
-    int e = number_for(
+    e = number_for(
         &s->writer,
         r->tenant_no ? INSERT_SUBSCRIPTION
             " FROM (SELECT FROM tenants WHERE no=$1 AND deleted_at IS NULL FOR SHARE) t RETURNING no"
@@ -186,24 +192,44 @@ int postgres_insert_subscription(struct store *store, const struct subscription_
     return pg_note_change(s, PG_CHANGE_SUBSCRIPTION, r->tenant_no, *ret_no);
 }
 
+/* The headers are bound to whose they are, which a record that changes one need not say. */
+static int split_for(struct pg_store *s, uint32_t no, struct slice doc, struct split_doc *ret) {
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
+    ret->doc = doc;
+    if (!headers_in_doc(doc))
+        return 0;
+    pg_int(pg_params(&s->writer), (int32_t)no);
+    int r = pg_query_row(&s->writer, "SELECT tenant, key, tail FROM subscriptions WHERE no=$1 AND status<>3",
+                         &rows);
+    if (r <= 0)
+        return r < 0 ? r : -ENOENT;
+    struct id id = {.key = (uint64_t)pg_column_int(&rows, 1), .tail = (uint64_t)pg_column_int(&rows, 2)};
+    return headers_split(&s->sealing, (uint32_t)pg_column_int(&rows, 0), id, doc, ret);
+}
+
 int postgres_update_subscription(struct store *store, const struct subscription_record *r) {
     CHECK(r->status != SUBSCRIPTION_DELETED);
     struct pg_store *s = pg_of(store);
+    _cleanup_(split_doc_free) struct split_doc d = {0};
+    int e = split_for(s, r->no, r->doc, &d);
+    if (e < 0)
+        return e;
     struct pg_params *p = pg_params(&s->writer);
     pg_int(p, (int32_t)r->status);
     pg_text(p, r->disabled_reason);
-    pg_text(p, r->doc);
+    pg_text(p, d.doc);
     pg_bigint(p, r->updated_at);
     pg_time(p, r->resumed_at);
     pg_time(p, (int64_t)r->jobs_settled);
     pg_time(p, (int64_t)r->relane);
     pg_int(p, (int32_t)r->no);
+    pg_add_headers(p, &s->sealing, &d);
     int64_t tenant = 0;
-    int e = number_for(&s->writer,
-                       "UPDATE subscriptions SET status=$1, disabled_reason=$2, doc=$3, updated_at=$4,"
-                       " resumed_at=$5, jobs_settled=$6, relane=$7 WHERE no=$8 AND status<>3"
-                       " RETURNING tenant",
-                       -ENOENT, &tenant);
+    e = number_for(&s->writer,
+                   "UPDATE subscriptions SET status=$1, disabled_reason=$2, doc=$3, updated_at=$4,"
+                   " resumed_at=$5, jobs_settled=$6, relane=$7, headers=$9, headers_key=$10 WHERE no=$8"
+                   " AND status<>3 RETURNING tenant",
+                   -ENOENT, &tenant);
     return e < 0 ? e : pg_note_change(s, PG_CHANGE_SUBSCRIPTION, (uint32_t)tenant, r->no);
 }
 
@@ -226,8 +252,8 @@ int postgres_delete_subscription(struct store *store, uint32_t no, int64_t now) 
     /* The row stays for the deliveries that name it; its document goes: headers hold what receivers ask for.
      */
     int r = number_for(&s->writer,
-                       "UPDATE subscriptions SET status=3, updated_at=$1, doc='{}', disabled_reason=NULL"
-                       " WHERE no=$2 AND status<>3 RETURNING tenant",
+                       "UPDATE subscriptions SET status=3, updated_at=$1, doc='{}', disabled_reason=NULL,"
+                       " headers=NULL, headers_key=NULL WHERE no=$2 AND status<>3 RETURNING tenant",
                        -ENOENT, &tenant);
     if (r < 0)
         return r;
@@ -253,8 +279,7 @@ int postgres_get_subscription(struct store *store, uint32_t no, struct subscript
                          rows);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
-    pg_read_subscription(rows, ret);
-    return 0;
+    return pg_open_subscription(&s->sealing, rows, &s->doc, ret);
 }
 
 int postgres_get_subscription_tenant(struct store *store, uint32_t no, uint32_t *ret_tenant_no) {

@@ -24,7 +24,7 @@ static const struct {
     [PG_IDEMPOTENCY] = {"ityyl", "INSERT INTO idempotency (tenant, key, body_hash, events, created_at)"
                                  " SELECT * FROM unnest($1,$2,$3,$4,$5) AS i(tenant, key, body_hash, events,"
                                  " created_at) ORDER BY tenant, key"},
-    [PG_ATTEMPTS] = {"iliilliiiiiiiiiiittttyyy",
+    [PG_ATTEMPTS] = {"iliilliiiiiiiiiiittytyyy",
                      "INSERT INTO attempts (tenant, event, subscription, number, started_at, settled_at,"
                      " to_state, reason, latency_ms, dns_ms, connect_ms, tls_ms, wait_ms, status, error,"
                      " trigger, worker, url, content_type, request_headers, signature, response_headers,"

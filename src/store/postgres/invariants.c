@@ -140,6 +140,18 @@ const struct pg_invariant pg_invariants[] = {
     {"keys of the server's own that no known key has sealed",
      COUNT("SELECT name AS x FROM server_keys s WHERE seal_key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM "
            "seal_keys k WHERE k.no=s.seal_key)")},
+    {"headers that no known key has sealed",
+     COUNT("SELECT 'subscription ' || no AS x FROM subscriptions s WHERE (headers IS NULL)<>(headers_key IS "
+           "NULL) OR headers_key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM seal_keys k WHERE "
+           "k.no=s.headers_key)")},
+    {"headers of deleted subscriptions",
+     COUNT("SELECT 'subscription ' || no AS x FROM subscriptions WHERE status=3 AND headers IS NOT NULL")},
+    {"headers that lie in clear",
+     COUNT(
+         "SELECT x FROM (SELECT 'subscription ' || no AS x FROM subscriptions WHERE CASE WHEN position("
+         "'\"headers\":{\"' IN doc)>0 THEN doc::json->>'headers'<>'{}' END UNION ALL SELECT " DELIVERY
+         " FROM attempts d WHERE request_headers_clear IS NOT NULL) c WHERE NOT EXISTS (SELECT 1 FROM marks "
+         "WHERE name='headers_in_clear')")},
     {"secrets of no live subscription",
      COUNT("SELECT 'subscription ' || subscription AS x FROM (SELECT tenant, subscription FROM secrets UNION "
            "ALL SELECT tenant, subscription FROM subscription_tls) d " WITHOUT_SUBSCRIPTION

@@ -103,6 +103,7 @@ void postgres_close(struct store *store) {
         postgres_rollback(store);
     pg_node_leave(s);
     pg_rows_free(&s->lent);
+    buf_wipe(&s->doc);
     pg_rows_free(&s->replaying.row);
     pg_buffers_close(s);
     pg_close(&s->writer);

@@ -30,6 +30,7 @@ struct pg_store {
     struct pg_node node;
     struct sealing sealing;
     struct pg_rows lent; /* the row of the last store_get_… */
+    struct buf doc;      /* of its subscription, when that has headers */
     struct pg_buffers *buffers;
     struct pg_order *order; /* order.h */
     struct pg_keys *keys;   /* idempotency.c */
@@ -120,10 +121,12 @@ int pg_note_change(struct pg_store *s, enum pg_change kind, uint32_t tenant_no, 
 #define PG_TENANT_COLUMNS "no, id, doc, created_at, updated_at"
 void pg_read_tenant(const struct pg_rows *rows, struct tenant_record *ret);
 /* Columns: no, tenant, key, tail, status, disabled_reason, doc, created_at, updated_at, resumed_at,
- * failing_since, raised_since, jobs_settled, relane */
+ * failing_since, raised_since, jobs_settled, relane, headers, headers_key */
 #define PG_SUBSCRIPTION_COLUMNS                                                                              \
     "no, tenant, key, tail, status, disabled_reason, doc, created_at, updated_at, resumed_at, "              \
-    "failing_since, raised_since, jobs_settled, relane"
+    "failing_since, raised_since, jobs_settled, relane, headers, headers_key"
+enum { PG_SUBSCRIPTION_HEADERS = 14 };
+/* The document without its headers: pg_open_subscription (secrets.h) puts them back. */
 void pg_read_subscription(const struct pg_rows *rows, struct subscription_record *ret);
 
 /* As a LIMIT. */

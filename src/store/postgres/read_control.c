@@ -1,7 +1,7 @@
 /* Reading the control plane: tenants, subscriptions, keys, audit. */
 #include <errno.h>
 
-#include "store/postgres/postgres.h"
+#include "store/postgres/secrets.h"
 
 enum { SUBSCRIPTIONS_A_PAGE = 1000 };
 
@@ -18,15 +18,17 @@ static int each_tenant(struct pg *c, const char *sql, tenant_row_fn fn, void *ar
 }
 
 /* *ret_last: the number of the last one. */
-static int each_subscription(struct pg *c, const char *sql, subscription_row_fn fn, void *arg, size_t *ret_n,
-                             uint32_t *ret_last) {
+static int each_subscription(struct store_reader *reader, const char *sql, subscription_row_fn fn, void *arg,
+                             size_t *ret_n, uint32_t *ret_last) {
     _cleanup_pg_rows_ struct pg_rows rows = {0};
-    int r = pg_query(c, sql, &rows);
+    _cleanup_(buf_wipe) struct buf doc = {0};
+    int r = pg_query(&pg_reader_of(reader)->conn, sql, &rows);
     for (*ret_n = 0; r == 0 && pg_next(&rows); ++*ret_n) {
         struct subscription_record row;
-        pg_read_subscription(&rows, &row);
+        r = pg_open_subscription(pg_reader_of(reader)->sealing, &rows, &doc, &row);
         *ret_last = row.no;
-        r = fn(arg, &row);
+        if (r == 0)
+            r = fn(arg, &row);
     }
     return r;
 }
@@ -62,7 +64,7 @@ int postgres_read_subscription(struct store_reader *r, uint32_t tenant_no, struc
     pg_int(p, (int32_t)tenant_no);
     pg_bigint(p, (int64_t)id.key);
     pg_bigint(p, (int64_t)id.tail);
-    int e = each_subscription(c,
+    int e = each_subscription(r,
                               "SELECT " PG_SUBSCRIPTION_COLUMNS
                               " FROM subscriptions WHERE tenant=$1 AND key=$2 AND tail=$3 AND status<>3",
                               fn, arg, &n, &last);
@@ -94,7 +96,7 @@ int postgres_list_subscriptions(struct store_reader *r, uint32_t tenant_no, int 
     pg_int(p, status);
     pg_bigint(p, pg_limit(limit));
     return each_subscription(
-        c,
+        r,
         "SELECT " PG_SUBSCRIPTION_COLUMNS
         " FROM subscriptions WHERE tenant=$1 AND no<$2 AND status<>3 AND ($3<0 OR status=$3)"
         " ORDER BY no DESC LIMIT $4",
@@ -112,7 +114,7 @@ int postgres_each_subscription(struct store_reader *r, subscription_row_fn fn, v
         struct pg_params *p = pg_params(c);
         pg_bigint(p, last);
         pg_bigint(p, SUBSCRIPTIONS_A_PAGE);
-        e = each_subscription(c,
+        e = each_subscription(r,
                               "SELECT " PG_SUBSCRIPTION_COLUMNS
                               " FROM subscriptions WHERE no>$1 AND status<>3 ORDER BY no LIMIT $2",
                               fn, arg, &n, &last);

@@ -155,6 +155,7 @@ int postgres_list_attempts(struct store_reader *r, uint32_t tenant_no, uint64_t 
                            uint32_t subscription_no, attempt_row_fn fn, void *arg) {
     enum { ATTEMPTS_A_ROUND = 256 };
     struct pg *c = &pg_reader_of(r)->conn;
+    _cleanup_(buf_wipe) struct buf headers = {0};
     struct attempt_row row = {0};
     for (size_t n = ATTEMPTS_A_ROUND; n == ATTEMPTS_A_ROUND;) {
         _cleanup_pg_rows_ struct pg_rows rows = {0};
@@ -172,7 +173,9 @@ int postgres_list_attempts(struct store_reader *r, uint32_t tenant_no, uint64_t 
             &rows);
         for (n = 0; e == 0 && pg_next(&rows); n++) {
             read_attempt(&rows, event_key, subscription_no, &row);
-            e = fn(arg, &row);
+            e = attempt_headers_read(pg_reader_of(r)->sealing, event_key, subscription_no, &headers, &row);
+            if (e == 0)
+                e = fn(arg, &row);
         }
         if (e != 0)
             return e;

@@ -124,6 +124,11 @@ static int move(struct pg_store *s, struct settlement *const *sorted, size_t n, 
 
 static int add_attempt(struct pg_store *s, const struct settlement *i) {
     const struct attempt_record *a = &i->attempt;
+    _cleanup_buf_ struct buf headers = {0};
+    int r = attempt_headers_seal(&s->sealing, i->event_key, i->subscription_no, i->number, a->request_headers,
+                                 &headers);
+    if (r < 0)
+        return r;
     struct pg_column *c = pg_gather(s, PG_ATTEMPTS);
     pg_add_int(&c[0], (int32_t)i->tenant_no);
     pg_add_bigint(&c[1], (int64_t)i->event_key);
@@ -150,7 +155,7 @@ static int add_attempt(struct pg_store *s, const struct settlement *i) {
     pg_add_int(&c[16], (int32_t)a->worker_no);
     pg_add_text(&c[17], a->url);
     pg_add_text(&c[18], a->content_type);
-    pg_add_text(&c[19], a->request_headers);
+    pg_add_bytea(&c[19], headers.n ? buf_slice(&headers) : SLICE_NONE);
     pg_add_text(&c[20], a->signature);
     pg_add_bytea(&c[21], a->response_headers);
     pg_add_bytea(&c[22], a->response_body.n ? a->response_body : SLICE_NONE);

@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "base/log.h"
+#include "base/random.h"
 #include "store/postgres/secrets.h"
 
 static int read_known(struct pg *c, struct known_keys *ret) {
@@ -105,6 +106,46 @@ static int reseal_all(struct pg_store *s, const struct sealing *from, uint64_t *
     return r;
 }
 
+/* Headers that lie in clear, a step a transaction; then they are known to be none. */
+static int seal_headers(struct pg_store *s, uint64_t *total) {
+    struct pg_attempt_key attempt = {-1, -1, -1, -1};
+    int64_t subscription = 0;
+    bool in_clear = false;
+    int r = pg_headers_in_clear(&s->writer, &in_clear);
+    if (r < 0 || !in_clear)
+        return r;
+    for (int walk = 0; r == 0 && walk < 2; walk++) {
+        size_t n = STORE_SEAL_STEP;
+        while (r == 0 && n == STORE_SEAL_STEP) {
+            r = postgres_begin(&s->base);
+            if (r == 0)
+                r = walk ? pg_seal_attempts(s, &attempt, total, &n)
+                         : pg_seal_docs(s, &subscription, total, &n);
+            if (r == 0)
+                r = postgres_commit(&s->base);
+            if (r < 0)
+                postgres_rollback(&s->base);
+        }
+    }
+    return r == 0 ? pg_query(&s->writer, "DELETE FROM marks WHERE name='headers_in_clear'", NULL) : r;
+}
+
+/* Made at the first start. */
+static int open_attempts_key(struct pg_store *s) {
+    uint8_t fresh[SERVER_KEY_SIZE];
+    random_bytes(fresh, sizeof fresh);
+    int r = postgres_begin(&s->base);
+    if (r < 0)
+        return r;
+    r = postgres_server_key(&s->base, ATTEMPTS_KEY_NAME, fresh, s->sealing.attempts_key);
+    if (r == 0)
+        r = postgres_commit(&s->base);
+    if (r < 0)
+        postgres_rollback(&s->base);
+    explicit_bzero(fresh, sizeof fresh);
+    return r;
+}
+
 /* ---- unlocking ---- */
 
 /* A node that runs knows one key alone: it could neither read what is sealed with another, nor be kept from
@@ -143,6 +184,8 @@ static int reseal_from(struct pg_store *s, struct sealing *from, uint64_t *total
         r = reseal_all(s, from, total, reseal_tls);
     if (r == 0)
         r = reseal_all(s, from, total, pg_reseal_server_keys);
+    if (r == 0)
+        r = reseal_all(s, from, total, pg_reseal_headers);
     if (r < 0)
         return r;
     pg_bigint(pg_params(&s->writer), from->no);
@@ -173,7 +216,9 @@ static int unlock_locked(struct pg_store *s, const struct seal_keyring *keys, ui
         if (from[i].no != no)
             r = reseal_from(s, &from[i], total);
     explicit_bzero(from, sizeof from);
-    return r;
+    if (r == 0)
+        r = open_attempts_key(s);
+    return r == 0 ? seal_headers(s, total) : r;
 }
 
 int postgres_unlock(struct store *store, const struct seal_keyring *keys, uint64_t *ret_resealed,

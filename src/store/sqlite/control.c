@@ -1,7 +1,7 @@
 /* The control plane's writes, and what they read within their transaction. */
 #include <errno.h>
 
-#include "store/sqlite/sqlite.h"
+#include "store/sqlite/secrets.h"
 
 enum { CLOSE_A_ROUND = 64 };
 
@@ -87,40 +87,69 @@ int sqlite_get_tenant(struct store *s, uint32_t no, struct tenant_record *ret) {
 
 int sqlite_insert_subscription(struct store *s, const struct subscription_record *r, uint32_t *ret_no) {
     struct connection *c = &sqlite_of(s)->writer;
+    const struct sealing *k = &sqlite_of(s)->sealing;
+    _cleanup_(split_doc_free) struct split_doc d = {0};
+    int e = headers_split(k, r->tenant_no, r->id, r->doc, &d);
+    if (e < 0)
+        return e;
     sqlite3_stmt *st = connection_prepare(
         c, "INSERT INTO subscriptions (tenant, key, tail, status, disabled_reason, doc, created_at,"
-           " updated_at, resumed_at, failing_since) VALUES (?,?,?,?,?,?,?,?,?,?)");
+           " updated_at, resumed_at, failing_since, headers, headers_key) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)");
     bind_int(st, 1, r->tenant_no);
     bind_int(st, 2, (int64_t)r->id.key);
     bind_int(st, 3, (int64_t)r->id.tail);
     bind_int(st, 4, r->status);
     bind_text(st, 5, r->disabled_reason);
-    bind_text(st, 6, r->doc);
+    bind_text(st, 6, d.doc);
     bind_int(st, 7, r->created_at);
     bind_int(st, 8, r->updated_at);
     bind_time(st, 9, r->resumed_at);
     bind_time(st, 10, r->failing_since);
-    int e = statement_run(c, st);
+    headers_bind(st, 11, k, &d);
+    e = statement_run(c, st);
     if (e < 0)
         return e;
     *ret_no = (uint32_t)sqlite3_last_insert_rowid(c->db);
     return 0;
 }
 
+/* The headers are bound to whose they are, which a record that changes one need not say. */
+static int split_for(struct store *s, uint32_t no, struct slice doc, struct split_doc *ret) {
+    struct connection *c = &sqlite_of(s)->writer;
+    ret->doc = doc;
+    if (!headers_in_doc(doc))
+        return 0;
+    sqlite3_stmt *st =
+        connection_prepare(c, "SELECT tenant, key, tail FROM subscriptions WHERE no=? AND status<>3");
+    bind_int(st, 1, no);
+    int r = statement_next(c, st);
+    if (r <= 0)
+        return r < 0 ? r : -ENOENT;
+    uint32_t tenant_no = (uint32_t)column_int(st, 0);
+    struct id id = {.key = (uint64_t)column_int(st, 1), .tail = (uint64_t)column_int(st, 2)};
+    statement_done(st);
+    return headers_split(&sqlite_of(s)->sealing, tenant_no, id, doc, ret);
+}
+
 int sqlite_update_subscription(struct store *s, const struct subscription_record *r) {
+    _cleanup_(split_doc_free) struct split_doc d = {0};
     CHECK(r->status != SUBSCRIPTION_DELETED);
+    int e = split_for(s, r->no, r->doc, &d);
+    if (e < 0)
+        return e;
     sqlite3_stmt *st = connection_prepare(
         &sqlite_of(s)->writer,
         "UPDATE subscriptions SET status=?, disabled_reason=?, doc=?, updated_at=?, resumed_at=?,"
-        " jobs_settled=?, relane=? WHERE no=? AND status<>3");
+        " jobs_settled=?, relane=?, headers=?, headers_key=? WHERE no=? AND status<>3");
     bind_int(st, 1, r->status);
     bind_text(st, 2, r->disabled_reason);
-    bind_text(st, 3, r->doc);
+    bind_text(st, 3, d.doc);
     bind_int(st, 4, r->updated_at);
     bind_time(st, 5, r->resumed_at);
     bind_time(st, 6, (int64_t)r->jobs_settled);
     bind_time(st, 7, (int64_t)r->relane);
-    bind_int(st, 8, r->no);
+    headers_bind(st, 8, &sqlite_of(s)->sealing, &d);
+    bind_int(st, 10, r->no);
     return run_for(&sqlite_of(s)->writer, st, -ENOENT);
 }
 
@@ -153,8 +182,8 @@ int sqlite_delete_subscription(struct store *s, uint32_t no, int64_t now) {
     /* The row stays for the deliveries that name it; its document goes: headers hold what receivers ask for.
      */
     sqlite3_stmt *st = connection_prepare(
-        c, "UPDATE subscriptions SET status=3, updated_at=?, doc='{}', disabled_reason=NULL"
-           " WHERE no=? AND status<>3");
+        c, "UPDATE subscriptions SET status=3, updated_at=?, doc='{}', disabled_reason=NULL, headers=NULL,"
+           " headers_key=NULL WHERE no=? AND status<>3");
     bind_int(st, 1, now);
     bind_int(st, 2, no);
     int r = run_for(c, st, -ENOENT);
@@ -177,8 +206,7 @@ int sqlite_get_subscription(struct store *s, uint32_t no, struct subscription_re
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     /* Not reset: the slices point into the row. */
-    read_subscription_columns(st, ret);
-    return 0;
+    return subscription_read(&sqlite_of(s)->sealing, st, &sqlite_of(s)->doc, ret);
 }
 
 int sqlite_get_subscription_tenant(struct store *s, uint32_t no, uint32_t *ret_tenant_no) {

@@ -7,6 +7,7 @@
 
 #define DELIVERY      "delivery_id(d.event, d.subscription) AS x"
 #define FROM_DELIVERY "SELECT " DELIVERY " FROM deliveries d "
+#define FROM_ATTEMPT  "SELECT " DELIVERY " FROM attempts d "
 #define ATTEMPTS(what)                                                                                       \
     "(SELECT " what " FROM attempts a WHERE a.event=d.event AND a.subscription=d.subscription)"
 #define ORPHANS(table)                                                                                       \
@@ -144,6 +145,16 @@ const struct invariant invariants[] = {
     {"keys of the server's own that no known key has sealed",
      "SELECT name AS x FROM server_keys s WHERE seal_key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM seal_keys "
      "k WHERE k.no=s.seal_key)"},
+    {"headers that no known key has sealed",
+     "SELECT 'subscription ' || no AS x FROM subscriptions s WHERE (headers IS NULL)<>(headers_key IS NULL)"
+     " OR headers_key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM seal_keys k WHERE k.no=s.headers_key)"},
+    {"headers of deleted subscriptions",
+     "SELECT 'subscription ' || no AS x FROM subscriptions WHERE status=3 AND headers IS NOT NULL"},
+    {"headers that lie in clear", "SELECT x FROM (SELECT 'subscription ' || no AS x FROM subscriptions WHERE "
+                                  "CASE WHEN json_valid(doc) THEN"
+                                  " json_extract(doc, '$.headers')<>'{}' END UNION ALL " FROM_ATTEMPT
+                                  "WHERE typeof(request_headers)='text') WHERE NOT EXISTS"
+                                  " (SELECT 1 FROM marks WHERE name='headers_in_clear')"},
     {"secrets of no live subscription",
      "SELECT 'subscription ' || subscription AS x FROM (SELECT subscription FROM secrets UNION ALL SELECT"
      " subscription FROM subscription_tls) x WHERE NOT EXISTS (SELECT 1 FROM subscriptions s WHERE"

@@ -242,6 +242,7 @@ void sqlite_close(struct store *store) {
     if (s->lock_fd >= 0)
         close(s->lock_fd);
     free(s->path);
+    buf_wipe(&s->doc);
     OPENSSL_cleanse(&s->sealing, sizeof s->sealing);
     *s = (struct sqlite_store){0};
     free(s);

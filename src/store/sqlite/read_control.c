@@ -1,7 +1,7 @@
 /* Reading the control plane: tenants, subscriptions, keys, audit; and the counts of a lane. */
 #include <errno.h>
 
-#include "store/sqlite/sqlite.h"
+#include "store/sqlite/secrets.h"
 
 static int64_t limit_of(size_t limit) {
     return limit > INT64_MAX ? INT64_MAX : (int64_t)limit;
@@ -22,13 +22,16 @@ static int each_tenant(struct connection *c, sqlite3_stmt *st, tenant_row_fn fn,
     return r;
 }
 
-static int each_subscription(struct connection *c, sqlite3_stmt *st, subscription_row_fn fn, void *arg,
+static int each_subscription(struct store_reader *reader, sqlite3_stmt *st, subscription_row_fn fn, void *arg,
                              size_t *ret_n) {
+    struct connection *c = &sqlite_reader_of(reader)->conn;
+    _cleanup_(buf_wipe) struct buf doc = {0};
     int r;
     for (*ret_n = 0; (r = statement_next(c, st)) > 0; ++*ret_n) {
         struct subscription_record row;
-        read_subscription_columns(st, &row);
-        r = fn(arg, &row);
+        r = subscription_read(sqlite_reader_of(reader)->sealing, st, &doc, &row);
+        if (r == 0)
+            r = fn(arg, &row);
         if (r != 0) {
             statement_done(st);
             return r;
@@ -67,7 +70,7 @@ int sqlite_read_subscription(struct store_reader *r, uint32_t tenant_no, struct 
     bind_int(st, 2, (int64_t)id.tail);
     bind_int(st, 3, tenant_no);
     size_t n;
-    int e = each_subscription(&sqlite_reader_of(r)->conn, st, fn, arg, &n);
+    int e = each_subscription(r, st, fn, arg, &n);
     return e == 0 && n == 0 ? -ENOENT : e;
 }
 
@@ -97,7 +100,7 @@ int sqlite_list_subscriptions(struct store_reader *r, uint32_t tenant_no, int st
     bind_int(st, 3, status);
     bind_int(st, 4, limit_of(limit));
     size_t n;
-    return each_subscription(&sqlite_reader_of(r)->conn, st, fn, arg, &n);
+    return each_subscription(r, st, fn, arg, &n);
 }
 
 int sqlite_each_subscription(struct store_reader *r, subscription_row_fn fn, void *arg) {
@@ -105,7 +108,7 @@ int sqlite_each_subscription(struct store_reader *r, subscription_row_fn fn, voi
         connection_prepare(&sqlite_reader_of(r)->conn,
                            "SELECT " SUBSCRIPTION_COLUMNS " FROM subscriptions WHERE status<>3 ORDER BY no");
     size_t n;
-    return each_subscription(&sqlite_reader_of(r)->conn, st, fn, arg, &n);
+    return each_subscription(r, st, fn, arg, &n);
 }
 
 int sqlite_each_lane_state(struct store_reader *r, lane_state_row_fn fn, void *arg) {

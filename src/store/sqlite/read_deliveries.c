@@ -122,11 +122,14 @@ int sqlite_list_attempts(struct store_reader *r, uint32_t tenant_no, uint64_t ev
         " WHERE a.event=? AND a.subscription=? ORDER BY a.number");
     bind_int(st, 1, (int64_t)event_key);
     bind_int(st, 2, subscription_no);
+    _cleanup_(buf_wipe) struct buf headers = {0};
     int e;
     while ((e = statement_next(c, st)) > 0) {
         struct attempt_row row;
         read_attempt(st, event_key, subscription_no, &row);
-        e = fn(arg, &row);
+        e = attempt_headers_read(sqlite_reader_of(r)->sealing, event_key, subscription_no, &headers, &row);
+        if (e == 0)
+            e = fn(arg, &row);
         if (e != 0) {
             statement_done(st);
             return e;

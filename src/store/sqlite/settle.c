@@ -33,8 +33,14 @@ static int update_delivery(struct connection *c, const struct settlement *i) {
     return r < 0 ? r : sqlite3_changes(c->db) == 1;
 }
 
-static int insert_attempt(struct connection *c, const struct settlement *i) {
+static int insert_attempt(struct store *s, const struct settlement *i) {
+    struct connection *c = &sqlite_of(s)->writer;
     const struct attempt_record *a = &i->attempt;
+    _cleanup_buf_ struct buf headers = {0};
+    int r = attempt_headers_seal(&sqlite_of(s)->sealing, i->event_key, i->subscription_no, i->number,
+                                 a->request_headers, &headers);
+    if (r < 0)
+        return r;
     sqlite3_stmt *st = connection_prepare(c, "INSERT INTO attempts (event, subscription, number, started_at, "
                                              "settled_at, to_state, reason, latency_ms, dns_ms,"
                                              " connect_ms, tls_ms, wait_ms, status, error, trigger, worker, "
@@ -59,7 +65,7 @@ static int insert_attempt(struct connection *c, const struct settlement *i) {
     bind_int(st, 16, a->worker_no);
     bind_text(st, 17, a->url);
     bind_text(st, 18, a->content_type);
-    bind_text(st, 19, a->request_headers);
+    bind_blob(st, 19, headers.n ? buf_slice(&headers) : SLICE_NONE);
     bind_text(st, 20, a->signature);
     bind_text(st, 21, a->response_headers);
     bind_blob(st, 22, a->response_body.n ? a->response_body : SLICE_NONE);
@@ -81,7 +87,7 @@ static int settle_one(struct store *s, struct settlement *i) {
         i->stale = true;
         return 0;
     }
-    r = insert_attempt(c, i);
+    r = insert_attempt(s, i);
     if (r == 0 && i->to == DELIVERY_DLQ)
         r = count_dead(c, i->subscription_no, i->reason, 1);
     if (r == 0 && i->attempt.trigger == TRIGGER_REPLAY)

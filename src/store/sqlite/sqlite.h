@@ -36,6 +36,7 @@ struct sqlite_store {
     struct log_extent log;
     int64_t type_watermark;
     bool replay_progress;
+    struct buf doc; /* of the last store_get_subscription, when it has headers */
 };
 
 struct sqlite_reader {
@@ -111,10 +112,12 @@ static inline int64_t column_int(sqlite3_stmt *st, int at) {
 struct slice column_slice(sqlite3_stmt *st, int at); /* text or blob; NULL reads as absent */
 
 /* Columns: no, tenant, key, tail, status, disabled_reason, doc, created_at, updated_at, resumed_at,
- * failing_since, raised_since, jobs_settled, relane */
+ * failing_since, raised_since, jobs_settled, relane, headers, headers_key */
 #define SUBSCRIPTION_COLUMNS                                                                                 \
     "no, tenant, key, tail, status, disabled_reason, doc, created_at, updated_at, resumed_at, "              \
-    "failing_since, raised_since, jobs_settled, relane"
+    "failing_since, raised_since, jobs_settled, relane, headers, headers_key"
+enum { SUBSCRIPTION_HEADERS = 14 };
+/* The document without its headers: subscription_read (secrets.h) puts them back. */
 void read_subscription_columns(sqlite3_stmt *st, struct subscription_record *ret);
 
 #define TENANT_COLUMNS "no, id, doc, created_at, updated_at"

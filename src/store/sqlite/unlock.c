@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "base/random.h"
 #include "store/sqlite/secrets.h"
 
 static int read_known(struct connection *c, struct known_keys *ret) {
@@ -219,7 +220,47 @@ static int empty_log(struct store *s) {
     return run_once(&sqlite_of(s)->writer, "PRAGMA wal_checkpoint(TRUNCATE)");
 }
 
-/* What lies there in clear. */
+/* Headers that lie in clear, a step a transaction; then they are known to be none. */
+static int seal_headers(struct store *s, uint64_t *total) {
+    struct attempt_key attempt = {-1, -1, -1};
+    int64_t subscription = 0;
+    bool in_clear = false;
+    int r = headers_in_clear(&sqlite_of(s)->writer, &in_clear);
+    if (r < 0 || !in_clear)
+        return r;
+    for (int walk = 0; r == 0 && walk < 2; walk++) {
+        size_t n = STORE_SEAL_STEP;
+        while (r == 0 && n == STORE_SEAL_STEP) {
+            r = sqlite_begin(s);
+            if (r == 0)
+                r = walk ? headers_seal_attempts(s, &attempt, total, &n)
+                         : headers_seal_docs(s, &subscription, total, &n);
+            if (r == 0)
+                r = sqlite_commit(s);
+            if (r < 0)
+                sqlite_rollback(s);
+        }
+    }
+    return r == 0 ? run_once(&sqlite_of(s)->writer, "DELETE FROM marks WHERE name='headers_in_clear'") : r;
+}
+
+/* Made at the first start. */
+static int open_attempts_key(struct store *s) {
+    uint8_t fresh[SERVER_KEY_SIZE];
+    random_bytes(fresh, sizeof fresh);
+    int r = sqlite_begin(s);
+    if (r < 0)
+        return r;
+    r = sqlite_server_key(s, ATTEMPTS_KEY_NAME, fresh, sqlite_of(s)->sealing.attempts_key);
+    if (r == 0)
+        r = sqlite_commit(s);
+    if (r < 0)
+        sqlite_rollback(s);
+    explicit_bzero(fresh, sizeof fresh);
+    return r;
+}
+
+/* Secrets and keys that lie there in clear. */
 static int seal_plain(struct store *s, uint64_t *total) {
     uint64_t before = *total;
     int r = has_plain(&sqlite_of(s)->writer);
@@ -250,13 +291,20 @@ static int reseal(struct store *s, const struct seal_keyring *keys, const struct
             r = seal_others(s, &from, total, tls_reseal);
         if (r == 0)
             r = seal_others(s, &from, total, server_keys_reseal);
+        if (r == 0)
+            r = seal_others(s, &from, total, headers_reseal);
         explicit_bzero(&from, sizeof from);
         if (r == 0)
             r = run_once(&sqlite_of(s)->writer, sql);
         if (r == 0)
             r = empty_log(s);
     }
-    return r;
+    if (r == 0)
+        r = open_attempts_key(s);
+    uint64_t before = *total;
+    if (r == 0)
+        r = seal_headers(s, total);
+    return r == 0 && *total > before ? empty_log(s) : r;
 }
 
 int sqlite_unlock(struct store *s, const struct seal_keyring *keys, uint64_t *ret_resealed,

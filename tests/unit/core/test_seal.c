@@ -115,6 +115,19 @@ static void test_forms_of_a_key(void **state) {
         assert_int_equal(seal_key_parse(slice_of(none[i]), &got), -EINVAL);
 }
 
+static void test_derived_keys(void **state) {
+    (void)state;
+    const uint8_t bytes[SEAL_KEY_SIZE] = {1}, others[SEAL_KEY_SIZE] = {2};
+    struct seal_key a, b;
+    assert_int_equal(seal_key_derive(bytes, SLICE_LIT("a"), &a), 0);
+    assert_int_equal(seal_key_derive(bytes, SLICE_LIT("a"), &b), 0);
+    assert_memory_equal(a.bytes, b.bytes, SEAL_KEY_SIZE);
+    assert_int_equal(seal_key_derive(bytes, SLICE_LIT("b"), &b), 0);
+    assert_memory_not_equal(a.bytes, b.bytes, SEAL_KEY_SIZE);
+    assert_int_equal(seal_key_derive(others, SLICE_LIT("a"), &b), 0);
+    assert_memory_not_equal(a.bytes, b.bytes, SEAL_KEY_SIZE);
+}
+
 static void test_keyring(void **state) {
     (void)state;
     struct seal_keyring ring = {.keys = {key_of(1), key_of(2)}, .n = 2};
@@ -134,6 +147,7 @@ int main(void) {
         cmocka_unit_test(test_every_changed_bit_is_noticed),
         cmocka_unit_test(test_what_must_not_open),
         cmocka_unit_test(test_forms_of_a_key),
+        cmocka_unit_test(test_derived_keys),
         cmocka_unit_test(test_keyring),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
