@@ -59,8 +59,8 @@ static int complain(struct outbox *o, int error) {
     if (error == -ENOMEM || error == -ESHUTDOWN)
         return error;
     if (o->sql->lost)
-        source_fault(o->source, "the connection to the source's database was lost", o->sql->problem,
-                     "it is tried again; see the database's log if it stays so");
+        source_fault(o->source, "the source's database does not answer any more", o->sql->problem,
+                     "see that it runs; it is tried again");
     else
         source_fault(
             o->source, "the source's database refuses a statement of the relay", o->sql->problem,

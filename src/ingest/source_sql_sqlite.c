@@ -127,6 +127,10 @@ static int hand_on(struct sqlite *q, const struct buf *places, size_t columns, s
 
 static int fail(struct sqlite *q, int code) {
     note(q);
+    if (code == SQLITE_BUSY)
+        snprintf(q->base.problem, SQL_PROBLEM_SIZE,
+                 "somebody has held the file's lock for %d s: keep transactions that write shorter",
+                 BUSY_MS / 1000);
     if (code == SQLITE_NOMEM)
         return -ENOMEM;
     /* A statement in a transaction may have ended it; a new connection knows where it stands. */

@@ -307,6 +307,25 @@ test('a password comes from a file, and is told nowhere', async () => {
   }
 });
 
+test('an SQLite file whose lock a writer keeps is told of, and its rows come once', async () => {
+  const shop = await SqliteShop.start();
+  const writer = await shop.open();
+  try {
+    await writer.ask(`insert into posthorn_publish (type, data, tenant) values ('a', '1', 'acme')`);
+    await writer.ask('begin immediate');
+    await drains.server(shop, {}, async (api, server) => {
+      const acme = await api.createTenant({ id: 'acme' });
+      await waitFor(() => /held the file's lock for 10 s/.test(server.log), { what: () => `the log to tell\n${server.log}` });
+      await writer.ask('commit');
+      await waitFor(async () => (await shop.pending()) === 0, { what: 'the outbox to be empty' });
+      assert.equal((await acme.all('/events')).length, 1);
+    });
+  } finally {
+    await writer.close();
+    await shop.remove();
+  }
+});
+
 test('of an SQLite file one relay works, another stands by and takes over', async () => {
   const shop = await SqliteShop.start();
   const server = await Server.start();
