@@ -3,6 +3,20 @@
 #include <stdio.h>
 #include <strings.h>
 
+#include "base/embed.h"
+
+/* Only so that the build sees that a .sql file has changed. */
+#if __has_include("ingest/outbox_ddl/outbox_ddl_stamp.h")
+#include "ingest/outbox_ddl/outbox_ddl_stamp.h"
+#endif
+
+/* What makes an outbox, with {blanks}. OUTBOX_DDL_DIR is the folder's path, given by the build as a string
+ * literal. */
+EMBED_FILE(postgres_ddl, OUTBOX_DDL_DIR "/postgres.sql");
+EMBED_FILE(postgres_ddl_notify, OUTBOX_DDL_DIR "/postgres_notify.sql");
+EMBED_FILE(mysql_ddl, OUTBOX_DDL_DIR "/mysql.sql");
+EMBED_FILE(sqlite_ddl, OUTBOX_DDL_DIR "/sqlite.sql");
+
 enum { PART_MAX = 40 };
 
 struct outbox_dialect {
@@ -18,69 +32,6 @@ struct outbox_dialect {
 };
 
 /* ---- PostgreSQL ---- */
-
-static const char postgres_ddl[] =
-    "-- The outbox of posthorn. An event is a row, written in the transaction of the change that it tells "
-    "of.\n"
-    "-- PostgreSQL 13 or later. For the relay's user: grant usage on the schema; grant select, update, "
-    "delete on\n"
-    "-- {table}; grant insert, select on {rejected}.\n"
-    "create table {table} (\n"
-    "    seq bigint generated always as identity primary key,\n"
-    "    id uuid not null default gen_random_uuid(),\n"
-    "    tenant text,\n"
-    "    type text not null,\n"
-    "    data json not null,\n"
-    "    ordering_key text,\n"
-    "    schema_version text,\n"
-    "    deliver_at timestamptz,\n"
-    "    created_at timestamptz not null default clock_timestamp(),\n"
-    "    hash_range int not null generated always as (hashtext(coalesce(ordering_key, id::text)) & {mask}) "
-    "stored\n"
-    ");\n"
-    "-- Rows come and go: what they leave behind is to be cleared away early.\n"
-    "alter table {table} set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);\n"
-    "create index {index} on {table} (hash_range, seq);\n"
-    "\n"
-    "-- Rows that cannot be events, with the reason. Mended, they are inserted into the outbox again.\n"
-    "create table {rejected} (\n"
-    "    no bigint generated always as identity primary key,\n"
-    "    seq bigint not null,\n"
-    "    id uuid not null,\n"
-    "    tenant text,\n"
-    "    type text,\n"
-    "    data json,\n"
-    "    ordering_key text,\n"
-    "    schema_version text,\n"
-    "    deliver_at timestamptz,\n"
-    "    created_at timestamptz,\n"
-    "    reason text not null,\n"
-    "    rejected_at timestamptz not null default clock_timestamp()\n"
-    ");\n"
-    "\n"
-    "-- select {publish}('order.paid', '{\"id\":1}', ordering_key => '1');\n"
-    "create function {publish}(type text, data json, tenant text default null, ordering_key text default "
-    "null,\n"
-    "    schema_version text default null, deliver_at timestamptz default null) returns uuid\n"
-    "language sql as $$\n"
-    "    insert into {table} (type, data, tenant, ordering_key, schema_version, deliver_at)\n"
-    "    values ($1, $2, $3, $4, $5, $6) returning id;\n"
-    "$$;\n";
-
-static const char postgres_ddl_notify[] =
-    "\n"
-    "-- Wakes the relay at the commit, when it sleeps: it holds the lock of the row's range then. PostgreSQL "
-    "lets\n"
-    "-- transactions that notify commit one after the other. Without this trigger the relay polls.\n"
-    "create function {wake}() returns trigger language plpgsql as $$\n"
-    "begin\n"
-    "    if not pg_try_advisory_xact_lock_shared(\n"
-    "            (112::bigint << 56) | (tg_relid::bigint << 8) | ({sleep} + new.hash_range)) then\n"
-    "        perform pg_notify('{bare}', '');\n"
-    "    end if;\n"
-    "    return null;\n"
-    "end $$;\n"
-    "create trigger {wake_bare} after insert on {table} for each row execute function {wake}();\n";
 
 #define COLUMNS          "seq, id, tenant, type, data, ordering_key, schema_version, deliver_at, created_at"
 #define REJECTED_COLUMNS COLUMNS ", reason"
@@ -132,56 +83,6 @@ const struct outbox_dialect outbox_postgres = {
 
 /* ---- MariaDB and MySQL ---- */
 
-/* Where sql_mode is not strict, what is too long is cut off and a time that there is none becomes 0: then it
- * is still to be too long for an event, and no time. A procedure's texts are of the database's character set
- * unless they say another. */
-static const char mysql_ddl[] =
-    "-- The outbox of posthorn. An event is a row, written in the transaction of the change that it tells "
-    "of.\n"
-    "-- MariaDB 10.6 or MySQL 8.0.16, or later; InnoDB. For the relay's user: grant select, update, delete "
-    "on\n"
-    "-- {table}; grant insert, select on {rejected}.\n"
-    "create table {table} (\n"
-    "    seq bigint not null auto_increment primary key,\n"
-    "    id varchar(36) not null default (uuid()),\n"
-    "    tenant varchar(255),\n"
-    "    type varchar(255) not null,\n"
-    "    data longtext not null check (json_valid(data)),\n"
-    "    ordering_key varchar(256),\n"
-    "    schema_version varchar(255),\n"
-    "    deliver_at timestamp(3) null default null,\n"
-    "    created_at timestamp(3) not null default current_timestamp(3),\n"
-    "    hash_range int generated always as (crc32(coalesce(ordering_key, id)) & {mask}) stored,\n"
-    "    key hash_range_seq (hash_range, seq)\n"
-    ") engine = InnoDB default charset = utf8mb4;\n"
-    "\n"
-    "-- Rows that cannot be events, with the reason. Mended, they are inserted into the outbox again.\n"
-    "create table {rejected} (\n"
-    "    no bigint not null auto_increment primary key,\n"
-    "    seq bigint not null,\n"
-    "    id varchar(36) not null,\n"
-    "    tenant varchar(255),\n"
-    "    type varchar(255),\n"
-    "    data longtext,\n"
-    "    ordering_key varchar(256),\n"
-    "    schema_version varchar(255),\n"
-    "    deliver_at timestamp(3) null default null,\n"
-    "    created_at timestamp(3) null default null,\n"
-    "    reason text not null,\n"
-    "    rejected_at timestamp(3) not null default current_timestamp(3)\n"
-    ") engine = InnoDB default charset = utf8mb4;\n"
-    "\n"
-    "-- call {publish}('order.paid', '{\"id\":1}', null, '1', null, null);\n"
-    "create procedure {publish}(\n"
-    "    in event_type varchar(255) character set utf8mb4, in event_data longtext character set utf8mb4,\n"
-    "    in event_tenant varchar(255) character set utf8mb4, in event_ordering_key varchar(256) character "
-    "set "
-    "utf8mb4,\n"
-    "    in event_schema_version varchar(255) character set utf8mb4, in event_deliver_at timestamp(3))\n"
-    "    insert into {table} (type, data, tenant, ordering_key, schema_version, deliver_at)\n"
-    "    values (event_type, event_data, event_tenant, event_ordering_key, event_schema_version, "
-    "event_deliver_at);\n";
-
 const struct outbox_dialect outbox_mysql = {
     .name = "mysql",
     .quote = '`',
@@ -213,46 +114,6 @@ const struct outbox_dialect outbox_mysql = {
 };
 
 /* ---- SQLite ---- */
-
-static const char sqlite_ddl[] =
-    "-- The outbox of posthorn. An event is a row, written in the transaction of the change that it tells "
-    "of.\n"
-    "-- SQLite 3.38 or later.\n"
-    "create table {table} (\n"
-    "    seq integer primary key autoincrement,\n"
-    "    id text not null default (lower(hex(randomblob(16)))),\n"
-    "    tenant text,\n"
-    "    type text not null,\n"
-    "    data text not null check (json_valid(data)),\n"
-    "    ordering_key text,\n"
-    "    schema_version text,\n"
-    "    deliver_at text,\n"
-    "    created_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))\n"
-    ");\n"
-    "\n"
-    "-- Rows that cannot be events, with the reason. Mended, they are inserted into the outbox again.\n"
-    "create table {rejected} (\n"
-    "    no integer primary key,\n"
-    "    seq integer not null,\n"
-    "    id text not null,\n"
-    "    tenant text,\n"
-    "    type text,\n"
-    "    data text,\n"
-    "    ordering_key text,\n"
-    "    schema_version text,\n"
-    "    deliver_at text,\n"
-    "    created_at text,\n"
-    "    reason text not null,\n"
-    "    rejected_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))\n"
-    ");\n"
-    "\n"
-    "-- insert into {publish} (type, data, ordering_key) values ('order.paid', '{\"id\":1}', '1');\n"
-    "create view {publish} as\n"
-    "    select type, data, tenant, ordering_key, schema_version, deliver_at from {table};\n"
-    "create trigger {insert} instead of insert on {publish} begin\n"
-    "    insert into {table} (type, data, tenant, ordering_key, schema_version, deliver_at)\n"
-    "    values (new.type, new.data, new.tenant, new.ordering_key, new.schema_version, new.deliver_at);\n"
-    "end;\n";
 
 #define SQLITE_MS(column)                                                                                    \
     "strftime('%s', " column ") * 1000 + cast(substr(strftime('%f', " column "), 4) as integer)"
