@@ -414,6 +414,9 @@ static int check(const struct source_settings *s, struct buf *complaint) {
     const struct sql_driver *driver = sql_driver_of(s->url);
     if (!driver)
         buf_add_str(complaint, "url must begin with postgres://, mysql:// or sqlite:");
+    else if (s->rules || s->create_slot || s->accept_gap)
+        buf_add_str(complaint,
+                    "rule, create-slot and accept-gap are of cdc: say kind = cdc, or take them away");
     else if (!outbox_table_valid(s->table))
         buf_add_str(complaint, "table must be NAME or SCHEMA.NAME, each 1 to 40 of A-Z a-z 0-9 _");
     else

@@ -437,13 +437,14 @@ describe('change data capture', { concurrency: 4 }, () => {
         [{ rule: ['public.a insert type=a', 'public.a insert,update type=b'] }, /two rules take the same changes/],
         [{ 'accept-gap': 'yes' }, /accept-gap must be a position/],
         [{ slots: 'a' }, /did you mean slot\?/],
+        [{ kind: 'outbox', rule: 'public.a insert type=a' }, /rule, create-slot and accept-gap are of cdc: say kind = cdc/],
       ]) {
         await shop.configure(settings);
         const { code, stderr } = await run(['serve', '--data', join(shop.folder, 'data'), '--config', join(shop.folder, 'posthorn.conf')]);
         assert.equal(code, 2, stderr);
         assert.match(stderr, reason);
         for (const name of Object.keys(settings)) delete shop.settings[name];
-        shop.settings.url = pg.urlOf('shop');
+        Object.assign(shop.settings, { kind: 'cdc', url: pg.urlOf('shop') });
       }
     } finally {
       await rm(shop.folder, { recursive: true, force: true });
