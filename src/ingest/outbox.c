@@ -59,7 +59,7 @@ static int complain(struct outbox *o, int error) {
     if (error == -ENOMEM || error == -ESHUTDOWN)
         return error;
     if (o->sql->lost)
-        source_fault(o->source, "the source's database does not answer any more", o->sql->problem,
+        source_fault(o->source, "the database of the source does not answer any more", o->sql->problem,
                      "see that it runs; it is tried again");
     else
         source_fault(
