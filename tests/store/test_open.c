@@ -196,6 +196,33 @@ static void test_what_is_no_database_is_refused(void **state) {
     assert_refused(p->url, -EUCLEAN, "backup");
 }
 
+/* As a user that may read it alone; root may write everything, and so becomes another for a moment. */
+static void test_what_cannot_be_written_is_refused(void **state) {
+    enum { NOBODY = 65534 };
+    struct place *p = *state;
+    _cleanup_free_ char *lock = NULL;
+    assert_true(asprintf(&lock, "%s.lock", p->path) > 0);
+    store_close(open_at(p->url));
+    const char *const all[] = {p->path, lock, p->folder};
+    for (size_t i = 0; geteuid() == 0 && i < 3; i++)
+        assert_int_equal(chown(all[i], NOBODY, (gid_t)-1), 0);
+    uid_t self = geteuid();
+    if (self == 0)
+        assert_int_equal(seteuid(NOBODY), 0);
+    if (faccessat(AT_FDCWD, p->folder, W_OK, AT_EACCESS) < 0) { /* a TMPDIR that is root's alone */
+        assert_int_equal(seteuid(self), 0);
+        skip();
+    }
+    assert_int_equal(chmod(p->path, 0400), 0);
+    assert_refused(p->url, -EACCES, "posthorn.db cannot be written: Permission denied");
+    assert_int_equal(chmod(p->path, 0600), 0);
+    assert_int_equal(chmod(p->folder, 0500), 0);
+    assert_refused(p->url, -EACCES, "cannot be written: Permission denied");
+    assert_int_equal(chmod(p->folder, 0700), 0);
+    store_close(open_at(p->url));
+    assert_int_equal(seteuid(self), 0);
+}
+
 static void test_empty_file_becomes_a_store(void **state) {
     struct place *p = *state;
     write_file(p->path, "", 0);
@@ -369,6 +396,7 @@ int main(void) {
         PLACE_TEST(test_newer_schema_is_refused),
         PLACE_TEST(test_other_programs_database_is_refused),
         PLACE_TEST(test_what_is_no_database_is_refused),
+        PLACE_TEST(test_what_cannot_be_written_is_refused),
         PLACE_TEST(test_empty_file_becomes_a_store),
         PLACE_TEST(test_a_store_of_every_earlier_version_opens_with_its_rows),
         PLACE_TEST(test_kill_at_any_step_of_a_migration),

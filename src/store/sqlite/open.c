@@ -172,6 +172,22 @@ static int make_private_file(const char *path) {
     return fd < 0 ? -errno : give_to_folders_owner(fd, path);
 }
 
+/* SQLite opens what it may not write for reading, and says so at its first write, whatever that is for. */
+static int check_writable(const char *path, const char **ret_message) {
+    _cleanup_free_ char *copy = strdup(path);
+    if (!copy)
+        return store_explain(-ENOMEM, ret_message, "memory is out");
+    const char *const needed[] = {path, dirname(copy)};
+    for (size_t i = 0; i < 2; i++) {
+        int r = faccessat(AT_FDCWD, needed[i], W_OK, AT_EACCESS) < 0 ? -errno : 0;
+        if (r < 0)
+            return store_explain(r, ret_message,
+                                 "%s cannot be written: %s; it must belong to the user that runs posthorn",
+                                 needed[i], strerror(-r));
+    }
+    return 0;
+}
+
 /* A new store would be taken for the one that was to come back. */
 static int check_no_half_restore(const char *path, const char **ret_message) {
     _cleanup_buf_ struct buf half = {0};
@@ -193,8 +209,12 @@ static int open_locked(struct sqlite_store *s, const char **ret_message) {
     if (r < 0)
         return r;
     r = make_private_file(s->path);
-    if (r == 0)
-        r = connection_open(&s->writer, s->path, true);
+    if (r < 0)
+        return explain_errno(r, s->path, ret_message);
+    r = check_writable(s->path, ret_message);
+    if (r < 0)
+        return r;
+    r = connection_open(&s->writer, s->path, true);
     if (r < 0)
         return explain_errno(r, s->path, ret_message);
     return migrate(&s->writer, s->path, ret_message);
