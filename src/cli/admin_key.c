@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "api/base64url.h"
+#include "base/log.h"
 #include "base/random.h"
 #include "cli/key_file.h"
 
@@ -19,6 +20,10 @@ static int read_key(const char *path, char ret[ADMIN_KEY_SIZE]) {
     while (key.n > 0 && (key.p[key.n - 1] == '\n' || key.p[key.n - 1] == '\r' || key.p[key.n - 1] == ' '))
         key.n--;
     bool usable = key.n > 0 && key.n < ADMIN_KEY_SIZE;
+    for (size_t i = 0; i < key.n; i++)
+        usable = usable && key.p[i] > ' ' && key.p[i] < 0x7f;
+    if (open_to_others)
+        log_warn("the admin key may be read by others: chmod 600", log_str("key", path));
     if (usable) {
         memcpy(ret, key.p, key.n);
         ret[key.n] = '\0';

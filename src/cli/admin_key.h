@@ -6,5 +6,6 @@
 enum { ADMIN_KEY_SIZE = 512 }; /* with NUL */
 
 /* `given` is POSTHORN_ADMIN_KEY or NULL. Otherwise reads DATA/admin.key, or makes it (mode 0600) and sets
- * *ret_made. -EINVAL: the file is empty or too long; another errno of open, read or write. */
+ * *ret_made. -EINVAL: the file holds no key of visible ASCII characters; another errno of open, read or
+ * write. */
 int admin_key_load(const char *data, const char *given, char ret[ADMIN_KEY_SIZE], bool *ret_made) MUST_USE;

@@ -74,13 +74,15 @@ static void add_verb(struct buf *out, const struct command *c, const struct verb
 }
 
 static void add_environment(struct buf *out) {
-    buf_add_str(out, ".SH ENVIRONMENT\n"
-                     ".TP\n.B POSTHORN_URL\nwhere the server is\n"
-                     ".TP\n.B POSTHORN_KEY\nthe API key\n"
-                     ".TP\n.B POSTHORN_TENANT\nthe tenant, in place of \\-\\-tenant (but for new keys and the audit)\n"
-                     ".TP\n.B NO_COLOR\nwhen set, there are no colours\n"
-                     ".SH EXIT STATUS\n"
-                     "0 done, 1 refused by the server, 2 wrong usage, 3 the server cannot be reached.\n");
+    buf_add_str(
+        out,
+        ".SH ENVIRONMENT\n"
+        ".TP\n.B POSTHORN_URL\nwhere the server is\n"
+        ".TP\n.B POSTHORN_KEY\nthe API key\n"
+        ".TP\n.B POSTHORN_TENANT\nthe tenant, in place of \\-\\-tenant (but for new keys and the audit)\n"
+        ".TP\n.B NO_COLOR\nwhen set, there are no colours\n"
+        ".SH EXIT STATUS\n"
+        "0 done, 1 refused by the server, 2 wrong usage, 3 the server cannot be reached.\n");
 }
 
 static void add_head(struct buf *out, const char *name, const char *summary) {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { isDeepStrictEqual } from 'node:util';
-import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { Api } from './lib/api.mjs';
@@ -196,6 +196,10 @@ lifecycleTest('the first start makes an admin key: printed once, kept with mode 
   await server.restart();
   assert.ok(!(server.stdout + server.stderr).includes(key), 'printed once');
   assert.equal((await readFile(file, 'utf8')).trim(), key);
+  await server.stop();
+  await chmod(file, 0o644);
+  await server.start();
+  assert.match(server.stderr, /the admin key may be read by others: chmod 600/);
   await tenant.get('/events');
   assert.equal((await tenant.request('GET', '/events', { key: `${key}x` })).status, 401);
 });

@@ -16,8 +16,8 @@ static const struct view with_key = {.note = "The key is shown this once."};
 
 static const struct option fields[] = {
     {"scope", "SCOPE", "what it may do; may be given again", OPTION_LIST, IN_BODY, "scopes", SCOPES},
-    {"tenant", "TENANT", "for this tenant alone; without it for every one, whatever POSTHORN_TENANT says", OPTION_TEXT, IN_BODY, "tenant_id",
-     NULL},
+    {"tenant", "TENANT", "for this tenant alone; without it for every one, whatever POSTHORN_TENANT says",
+     OPTION_TEXT, IN_BODY, "tenant_id", NULL},
     {"expires-at", "TIME", "a time, or \"90d\" from now", OPTION_FUTURE, IN_BODY, "expires_at", NULL},
 };
 
