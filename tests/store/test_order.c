@@ -77,6 +77,36 @@ static void test_expired_head_releases_the_next(void **state) {
     assert_true(c.n == 1 && c.tasks[0].event_key == second.key);
 }
 
+/* What a pause held back past its window gets one more attempt, and so does what backpressure put off to the
+ * window's very end. */
+static void test_the_last_attempt_of_an_ordered_lane(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
+    struct id paused = publish_ordered(f, tenant, sub, 7), put_off = publish_ordered(f, tenant, sub, 8);
+    struct lane_claim resumed = lane_of(tenant, sub, 9);
+    int64_t end = f->now + resumed.window_ms;
+    struct claim c = claim(f, lane_of(tenant, sub, 9));
+    assert_int_equal(c.n, 2);
+    for (size_t i = 0; i < 2; i++) {
+        struct settlement s = outcome_of(f, &c.tasks[i], DELIVERY_RETRY, 429);
+        s.due_at = c.tasks[i].event_key == put_off.key ? end : end - 1;
+        settle(f, s);
+    }
+    f->now = end + HOUR_MS;
+    resumed.resumed_at = end + 1;
+    c = claim(f, resumed);
+    assert_true(c.n == 2 && c.expired_n == 0);
+    for (size_t i = 0; i < 2; i++) {
+        struct settlement s = outcome_of(f, &c.tasks[i], DELIVERY_RETRY, 429);
+        s.due_at = s.event_key == put_off.key ? end : end - 1;
+        settle(f, s);
+    }
+    resumed.resumed_at = end - 1; /* before its window had closed: that was no pause that held it back */
+    c = claim(f, resumed);
+    assert_true(c.n == 1 && c.tasks[0].event_key == put_off.key);
+    assert_true(c.expired_n == 1 && c.expired[0].event_key == paused.key);
+}
+
 static void test_what_is_not_due_yet_blocks_nobody(void **state) {
     struct fixture *f = *state;
     uint32_t tenant = make_tenant(f), sub = make_subscription(f, tenant);
@@ -420,6 +450,7 @@ int main(void) {
         STORE_TEST(test_a_clock_that_went_back_delays_no_successor),
         STORE_TEST(test_head_that_is_tried_again_holds_the_others),
         STORE_TEST(test_expired_head_releases_the_next),
+        STORE_TEST(test_the_last_attempt_of_an_ordered_lane),
         STORE_TEST(test_what_is_not_due_yet_blocks_nobody),
         STORE_TEST(test_late_comer_waits_for_what_is_under_way),
         STORE_TEST(test_publish_order_of_one_moment),

@@ -12,6 +12,8 @@
 #include "store/postgres/postgres.h"
 #include "store/replay.h"
 
+enum { LAST_JOB = 41 /* the number of the source's newest fan-out */ };
+
 struct move {
     struct fixture *to, from;
     uint64_t copied, compared, tables;
@@ -131,7 +133,7 @@ static void make_wide_event(struct fixture *f, uint32_t tenant) {
                              .cursor = 3,
                              .upper = 9,
                              .state = FANOUT_EXPANDING,
-                             .seq = 41};
+                             .seq = LAST_JOB};
     struct idempotency_record key = {.tenant_no = tenant,
                                      .key = SLICE_LIT("order-1"),
                                      .body_hash = {5, 0, 5},
@@ -423,6 +425,22 @@ static void found(void *arg, const struct store_finding *f) {
     fail_msg("%s: %llu, such as %s", f->what, (unsigned long long)f->n, f->example);
 }
 
+static void assert_numbers_go_on(struct fixture *f, uint32_t tenant) {
+    uint64_t job = 0;
+    uint32_t worker = 0;
+    struct audit_record entry = {.at = f->now,
+                                 .actor = SLICE_LIT("a"),
+                                 .action = SLICE_LIT("b.c"),
+                                 .object = SLICE_LIT("o"),
+                                 .tenant_no = tenant};
+    begin(f);
+    assert_int_equal(store_last_job(f->store, &job), 0);
+    assert_true(job > LAST_JOB);
+    assert_int_equal(store_register_worker(f->store, "host:2:b", "posthorn/1", f->now, &worker), 0);
+    assert_int_equal(store_insert_audit(f->store, &entry), 0);
+    commit(f);
+}
+
 static void test_everything_moves(void **state) {
     struct move *m = *state;
     uint32_t tenant, ordered;
@@ -446,6 +464,8 @@ static void test_everything_moves(void **state) {
     m->to->now = m->from.now + DAY_MS;
     m->to->ids = m->from.ids;
     assert_int_equal(make_tenant(m->to), next_tenant);
+    assert_true(make_subscription(m->to, tenant) > ordered);
+    assert_numbers_go_on(m->to, tenant);
     struct leased_task lease;
     size_t n;
     begin(m->to);
