@@ -167,8 +167,9 @@ static int all_found(struct turn_context *t) {
     t->progress = true;
     if (job->started == 0 && strcmp(t->requested_by, REPLAY_BY_SYSTEM) == 0)
         return store_delete_replay(t->s, job->id.key);
-    log_info("a bulk replay has started all it found", log_str("replay", t->source),
-             log_int("deliveries", (int64_t)job->started));
+    log_info(job->dry_run ? "a bulk replay has counted all it would take"
+                          : "a bulk replay has started all it found",
+             log_str("replay", t->source), log_int("deliveries", (int64_t)job->started));
     return store_update_replay(t->s, job);
 }
 
