@@ -16,6 +16,7 @@ struct bench {
     struct writer *writer;
     struct fanout *fanout;
     struct replayer *replayer;
+    struct id_source ids;
 };
 
 static struct subscription *snapshot(const struct bench *b) {
@@ -61,7 +62,7 @@ static void start(struct bench *b) {
     subscription_unref(s);
     assert_int_equal(writer_start(b->f->store, 100, NULL, &b->writer), 0);
     struct replayer_options o = {
-        .fanout = b->fanout, .writer = b->writer, .metrics = b->metrics, .share_percent = 50};
+        .fanout = b->fanout, .writer = b->writer, .metrics = b->metrics, .ids = &b->ids, .share_percent = 50};
     assert_int_equal(replayer_new(&o, &b->replayer), 0);
 }
 
@@ -106,7 +107,52 @@ static void test_a_dry_run_counts_and_starts_nothing(void **state) {
     assert_int_equal(dlq, LOST);
 }
 
+/* The subscription recovers; *ret is the tenant's newest replay afterwards. */
+static void recover(struct bench *b, bool asks_for_it, struct replay_record *ret) {
+    struct subscription *s = snapshot(b);
+    s->policy->replay_on_recovery = asks_for_it;
+    *ret = (struct replay_record){.started = 99};
+    begin(b->f);
+    assert_int_equal(replayer_recover(b->replayer, b->f->store, s, b->f->now), 0);
+    commit(b->f);
+    assert_int_equal(store_list_replays(b->f->reader, b->tenant, 0, 1, copy_row, ret), 0);
+    subscription_unref(s);
+}
+
+/* What it lost since the last time, and to its being away alone: one that is asked for already does. */
+static void test_a_recovery_asks_once_for_what_was_lost_since_the_last(void **state) {
+    struct bench b = {.f = *state};
+    struct replay_record first, again;
+    b.tenant = make_tenant(b.f);
+    b.sub = make_subscription(b.f, b.tenant);
+    start(&b);
+    replayer_stop(b.replayer); /* nothing is worked off */
+    recover(&b, false, &first);
+    assert_int_equal(first.started, 99);
+    recover(&b, true, &first);
+    assert_true(first.filter.subscription_no == b.sub && first.filter.states == 1U << DELIVERY_DLQ);
+    assert_int_equal(first.filter.reasons, 1U << REASON_ATTEMPTS_EXHAUSTED | 1U << REASON_WINDOW_EXPIRED);
+    assert_int_equal(first.filter.closed_after, 0);
+    assert_int_equal(first.per_second, REPLAY_RECOVERY_PER_SECOND);
+    assert_int_equal(first.most, REPLAY_RECOVERY_MAX);
+    b.f->now += 5000;
+    recover(&b, true, &again);
+    assert_true(id_eq(again.id, first.id)); /* it has not begun */
+    first.state = REPLAY_DONE;
+    first.started = 1;
+    begin(b.f);
+    assert_int_equal(store_update_replay(b.f->store, &first), 0);
+    commit(b.f);
+    recover(&b, true, &again);
+    assert_false(id_eq(again.id, first.id));
+    assert_true(again.filter.closed_after == id_ms(first.id));
+    stop(&b);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {STORE_TEST(test_a_dry_run_counts_and_starts_nothing)};
+    const struct CMUnitTest tests[] = {
+        STORE_TEST(test_a_dry_run_counts_and_starts_nothing),
+        STORE_TEST(test_a_recovery_asks_once_for_what_was_lost_since_the_last),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
