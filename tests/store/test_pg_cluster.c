@@ -380,6 +380,40 @@ static void insert_job(struct node *n, uint32_t tenant, struct id event) {
     assert_true(listed == 1 && own.seq > 0);
 }
 
+/* Two nodes may have read a job one after the other: what the slower one says takes nothing back. */
+static void test_a_job_does_not_go_back(void **state) {
+    struct fixture *f = *state;
+    struct node a;
+    join(f, &a, 7, LEASE_MS);
+    fixture_close(f);
+    f->store = a.store;
+    uint32_t tenant = make_tenant(f);
+    struct id event = make_event(f, tenant, (struct event_spec){0});
+    insert_job(&a, tenant, event);
+    assert_int_equal(store_commit(a.store), 0);
+    struct fanout_job later = {.event_key = event.key,
+                               .tenant_no = tenant,
+                               .cursor = 5,
+                               .deliveries = 4,
+                               .upper = 9,
+                               .state = FANOUT_EXPANDING},
+                      earlier = later, listed;
+    earlier.cursor = 3;
+    earlier.deliveries = 2;
+    earlier.state = FANOUT_PENDING;
+    size_t n = 0;
+    begin(f);
+    assert_int_equal(store_update_job(a.store, &later), 0);
+    assert_int_equal(store_update_job(a.store, &earlier), 0);
+    assert_int_equal(store_list_jobs(a.store, 0, &listed, 1, &n), 0);
+    commit(f);
+    assert_int_equal(n, 1);
+    assert_true(listed.cursor == 5 && listed.deliveries == 4 && listed.state == FANOUT_EXPANDING);
+    f->store = NULL;
+    leave(&a);
+    fixture_open(f);
+}
+
 struct asking {
     struct node *node;
     uint64_t event_key, last, seen; /* the job's number, 0: it was not seen */
@@ -458,6 +492,7 @@ int main(void) {
         STORE_TEST(test_attempts_of_others_are_seen_until_they_end),
         STORE_TEST(test_nodes_hear_each_other),
         STORE_TEST(test_one_node_has_a_duty),
+        STORE_TEST(test_a_job_does_not_go_back),
         STORE_TEST(test_no_job_is_numbered_behind_who_has_asked_for_the_last),
     };
     if (!getenv("POSTHORN_TEST_STORE")) {

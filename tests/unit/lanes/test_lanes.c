@@ -688,6 +688,34 @@ static void resume(struct fixture *f, struct lane_start start, uint32_t cap, int
     assert_true(lanes_due(f->ls, 1, now, now));
 }
 
+static void test_what_holds_a_lane_back_is_counted(void **state) {
+    (void)state;
+    struct fixture f;
+    begin(&f, 100);
+    lanes_free(f.ls);
+    struct metrics *m = metrics_new();
+    assert_non_null(m);
+    assert_int_equal(lanes_new(f.tenants, 100, MARGIN_MS, m, &f.ls), 0);
+    add(&f, 1, 1, TIER_STANDARD, 2);
+    add(&f, 2, 1, TIER_STANDARD, 2);
+    assert_int_equal(run(&f, NOW, 100), 4);
+    assert_int_equal(run(&f, NOW, 100), 0);
+    assert_metric(m, "posthorn_lanes_throttled{cause=\"concurrency\"} 2\n");
+    finish(&f, 1, OUTCOME_BACKPRESSURE, 1, NOW, NOW);
+    assert_metric(m, "posthorn_lanes_throttled{cause=\"concurrency\"} 1\n");
+    assert_metric(m, "posthorn_lanes_throttled{cause=\"rate_limit\"} 1\n");
+    struct subscription *s = make(2, 1, TIER_STANDARD, 2);
+    s->status = SUBSCRIPTION_PAUSED;
+    put(&f, s, NOW);
+    assert_metric(m, "posthorn_lanes_throttled{cause=\"concurrency\"} 0\n");
+    assert_metric(m, "posthorn_lanes_throttled{cause=\"paused\"} 1\n");
+    assert_int_equal(run(&f, NOW + 5000, 100), 0); /* the rest is over, the limit was halved to one */
+    assert_metric(m, "posthorn_lanes_throttled{cause=\"rate_limit\"} 0\n");
+    assert_metric(m, "posthorn_lanes_throttled{cause=\"concurrency\"} 1\n");
+    end(&f);
+    metrics_free(m);
+}
+
 static void test_memory_survives_its_bytes(void **state) {
     (void)state;
     struct lane_memory m = {.probe_interval_ms = 80000, .probe_at = INT64_C(1764100000123), .limit = 2.5F},
@@ -863,6 +891,7 @@ int main(void) {
         cmocka_unit_test(test_enabled_again_it_starts_afresh),
         cmocka_unit_test(test_a_new_tier_takes_its_places_along),
         cmocka_unit_test(test_a_removed_lane_leaves_the_gauge),
+        cmocka_unit_test(test_what_holds_a_lane_back_is_counted),
         cmocka_unit_test(test_memory_survives_its_bytes),
         cmocka_unit_test(test_released_lanes_let_their_attempts_end),
         cmocka_unit_test(test_an_open_breaker_is_kept_and_taken_up),
