@@ -18,16 +18,25 @@ enum {
     RETAIN_EVERY_MS = 60000,
     RETAIN_PAUSES = 3, /* between steps the writer serves others, so many times as long as the step took */
     RETAIN_PAUSE_MS_MIN = 2,
-    HOUSE_EVERY_MS = 5000,  /* the store's own work */
-    LOG_EVERY_MS = 5000,    /* how far the log by subscription is behind */
-    LOG_STEP_PAUSE_MS = 20, /* between steps the writer serves others */
-    LOG_AGE_MS = 1000,      /* of an event that is taken into it: by then its own transaction has ended */
-    LOG_DELIVERIES_A_STEP = 4000, /* the writer serves nobody meanwhile: some 10 ms */
-    REPLAY_EVERY_MS = 100,        /* for those that wait for their pace */
-    COUNT_EVERY_MS = 15000,       /* gauges that drift (replays, retention, order) are set right */
-    TRIM_AFTER_MS = 2000,         /* by then what only the start has needed is free */
+    HOUSE_EVERY_MS = 5000, /* the store's own work */
+    LOG_EVERY_MS = 5000,   /* how far the logs by subscription and type are behind */
+    LOG_STEP_PAUSE_MS = 5, /* between steps the writer serves others */
+    LOG_AGE_MS = 1000,     /* of an event that is taken into them: by then its own transaction has ended */
+    LOG_ROUND_MS = 2500,   /* then its steps become longer */
+    LOG_WORK_MIN = 250,    /* of a step; the writer serves nobody meanwhile: some 0.2 ms */
+    LOG_WORK_MAX = 16000,
+    REPLAY_EVERY_MS = 100,  /* for those that wait for their pace */
+    COUNT_EVERY_MS = 15000, /* gauges that drift (replays, retention, order) are set right */
+    TRIM_AFTER_MS = 2000,   /* by then what only the start has needed is free */
     BEATS_A_LEASE = 5,
     COUNT_RESTS = 100, /* times as long as it took: a hundredth of a core at most */
+};
+
+/* The logs up to some moment, in steps that are as short as it can be done with. */
+struct log_round {
+    int64_t began_us, slow_us; /* when its steps are made longer next */
+    uint64_t upto_key;
+    unsigned work;
 };
 
 struct housekeeper {
@@ -43,8 +52,9 @@ struct housekeeper {
     bool reap_more, retain_more, log_more;
     struct retention_sweep sweep;
     int64_t retain_step_us; /* what the last step took of the writer's time */
-    atomic_bool on_duty;    /* of nodes on one store, this one does what one must */
-    int64_t kept_since;     /* the sweep's, as of its last step */
+    struct log_round log_round;
+    atomic_bool on_duty; /* of nodes on one store, this one does what one must */
+    int64_t kept_since;  /* the sweep's, as of its last step */
 };
 
 void housekeeper_block_signals(void) {
@@ -157,11 +167,11 @@ static void retention_returned(struct loop_message *m) {
     end_when_idle(h);
 }
 
-/* ---- the log by subscription ---- */
+/* ---- the logs by subscription and by type ---- */
 
 static int run_log(struct writer_job *job, struct store *s) {
     struct housekeeper *h = (struct housekeeper *)((char *)job - offsetof(struct housekeeper, log_job));
-    return store_extend_log(s, id_key_at(clock_now_ms() - LOG_AGE_MS), LOG_DELIVERIES_A_STEP, &h->log_more);
+    return store_extend_log(s, h->log_round.upto_key, h->log_round.work, &h->log_more);
 }
 
 static void log_done(struct writer_job *job, int result) {
@@ -171,15 +181,36 @@ static void log_done(struct writer_job *job, int result) {
     loop_post(h->loop, &h->logged);
 }
 
+/* A round's end is fixed: with one that moves on, each step would find a few more, and dirty a page for each.
+ */
+static void begin_log_round(struct log_round *round) {
+    round->began_us = clock_mono_us();
+    round->slow_us = round->began_us + LOG_ROUND_MS * 1000;
+    round->upto_key = id_key_at(clock_now_ms() - LOG_AGE_MS);
+}
+
 static void start_log(struct loop_timer *t) {
     struct housekeeper *h = (struct housekeeper *)((char *)t - offsetof(struct housekeeper, log_timer));
+    if (!h->log_more)
+        begin_log_round(&h->log_round);
     h->logging = true;
     writer_submit_internal(h->o.writer, &h->log_job);
+}
+
+static void pace_log(struct log_round *round, bool more) {
+    int64_t now = clock_mono_us();
+    if (more && now > round->slow_us && round->work < LOG_WORK_MAX) {
+        round->work *= 2;
+        round->slow_us = now + LOG_ROUND_MS * 1000;
+    }
+    if (!more && now < round->began_us + LOG_ROUND_MS * 1000 / 2 && round->work > LOG_WORK_MIN)
+        round->work /= 2;
 }
 
 static void log_returned(struct loop_message *m) {
     struct housekeeper *h = (struct housekeeper *)((char *)m - offsetof(struct housekeeper, logged));
     h->logging = false;
+    pace_log(&h->log_round, h->log_more);
     in_ms(h, &h->log_timer, h->log_more ? LOG_STEP_PAUSE_MS : LOG_EVERY_MS);
     end_when_idle(h);
 }
@@ -269,6 +300,7 @@ int housekeeper_run(const struct housekeeper_options *o) {
         .house_timer = {.fn = keep_house},
         .beat_timer = {.fn = beat},
         .log_job = {.run = run_log, .done = log_done},
+        .log_round = {.work = LOG_WORK_MIN},
         .logged = {.fn = log_returned},
     };
     int r = loop_new(&h.loop);

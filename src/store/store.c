@@ -236,8 +236,8 @@ int store_insert_deliveries(struct store *s, const struct new_delivery *d, size_
     return s->backend->insert_deliveries(s, d, n, ret_made);
 }
 
-int store_extend_log(struct store *s, uint64_t upto_key, unsigned limit, bool *ret_more) {
-    return s->backend->extend_log(s, upto_key, limit, ret_more);
+int store_extend_log(struct store *s, uint64_t upto_key, unsigned work, bool *ret_more) {
+    return s->backend->extend_log(s, upto_key, work, ret_more);
 }
 
 int store_insert_job(struct store *s, const struct fanout_job *j) {

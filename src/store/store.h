@@ -219,9 +219,10 @@ struct new_delivery {
 int store_insert_deliveries(struct store *s, const struct new_delivery *d, size_t n,
                             size_t *ret_made) MUST_USE;
 
-/* Takes deliveries of events up to `upto_key` into the log that lists by subscription, `limit` at a time;
- * *ret_more: call again. Until then they are found without it, more slowly. */
-int store_extend_log(struct store *s, uint64_t upto_key, unsigned limit, bool *ret_more) MUST_USE;
+/* Takes events up to `upto_key`, and their deliveries, into the logs that list by subscription and by type;
+ * *ret_more: call again. Until then they are found without them, more slowly. `work` bounds a step: about a
+ * microsecond each. */
+int store_extend_log(struct store *s, uint64_t upto_key, unsigned work, bool *ret_more) MUST_USE;
 
 /* A fan-out too large for its event's transaction. Subscriptions are expanded in ascending number, (cursor,
  * upper]. */

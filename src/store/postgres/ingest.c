@@ -147,8 +147,8 @@ int postgres_insert_deliveries(struct store *s, const struct new_delivery *d, si
 }
 
 /* Indexes list by subscription here. */
-int postgres_extend_log(struct store *s, uint64_t upto_key, unsigned limit, bool *ret_more) {
-    (void)s, (void)upto_key, (void)limit;
+int postgres_extend_log(struct store *s, uint64_t upto_key, unsigned work, bool *ret_more) {
+    (void)s, (void)upto_key, (void)work;
     *ret_more = false;
     return 0;
 }

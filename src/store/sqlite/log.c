@@ -1,11 +1,51 @@
 /* The logs of deliveries by subscription and of events by type, filled in behind the events (see the schema).
+ *
+ * A batch is gathered in the order of events, sorted as the log is, so that each of its pages is written once
+ * a batch, and entered in slices, for the writer serves nobody during one. The mark that readers go by moves
+ * with the last slice; what it has entered before that is not looked at. Whatever comes late, below what is
+ * gathered, is entered at once. Batches are known to this process alone: after a restart one is done again.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "store/sqlite/sqlite.h"
 
-static int read_mark(struct connection *c, const char *sql, int64_t *ret) {
-    sqlite3_stmt *st = connection_prepare(c, sql);
+enum {
+    LOG_BATCH_MAX = 16384, /* entries */
+    /* Of a step's work an entry costs 1, ... */
+    WORK_OF_A_PAGE = 8,    /* the first of a subscription or type so much more, for it dirties a page */
+    SORTED_AT_A_WORK = 16, /* and sorting so many 1 */
+};
+
+/* Past everything that an event may have in a log. */
+#define ALL_OF_EVENT INT64_MAX
+
+struct log_entry {
+    int64_t event, which; /* subscription, or type's hash */
+};
+
+static const struct log_kind {
+    const char *mark, *gather, *enter;
+    bool one_an_event;
+} kinds[LOGS] = {
+    [LOG_BY_SUBSCRIPTION] = {.mark = "log_watermark",
+                             .gather = "SELECT event, subscription FROM deliveries WHERE"
+                                       " (event, subscription) > (?1, ?2) AND event <= ?3"
+                                       " ORDER BY event, subscription LIMIT ?4",
+                             .enter = "INSERT OR IGNORE INTO subscription_log (hour, subscription, event)"
+                                      " VALUES (?1 >> 34, ?2, ?1)"},
+    [LOG_BY_TYPE] = {.mark = "type_watermark",
+                     .gather = "SELECT key, type_hash(tenant, type) FROM events WHERE key > ?1 AND key <= ?3"
+                               " ORDER BY key LIMIT ?4",
+                     .enter = "INSERT OR IGNORE INTO type_log (hour, type, event) VALUES (?1 >> 34, ?2, ?1)",
+                     .one_an_event = true},
+};
+
+/* ---- the marks ---- */
+
+static int read_mark(struct connection *c, const char *name, int64_t *ret) {
+    sqlite3_stmt *st = connection_prepare(c, "SELECT value FROM marks WHERE name=?");
+    bind_text(st, 1, slice_of(name));
     int r = statement_next(c, st);
     if (r <= 0)
         return r < 0 ? r : -EIO;
@@ -14,12 +54,19 @@ static int read_mark(struct connection *c, const char *sql, int64_t *ret) {
     return 0;
 }
 
+static int write_mark(struct connection *c, const char *name, int64_t value) {
+    sqlite3_stmt *st = connection_prepare(c, "UPDATE marks SET value=? WHERE name=?");
+    bind_int(st, 1, value);
+    bind_text(st, 2, slice_of(name));
+    return statement_run(c, st);
+}
+
 int log_watermark(struct connection *c, int64_t *ret) {
-    return read_mark(c, "SELECT value FROM marks WHERE name='log_watermark'", ret);
+    return read_mark(c, kinds[LOG_BY_SUBSCRIPTION].mark, ret);
 }
 
 int type_watermark(struct connection *c, int64_t *ret) {
-    return read_mark(c, "SELECT value FROM marks WHERE name='type_watermark'", ret);
+    return read_mark(c, kinds[LOG_BY_TYPE].mark, ret);
 }
 
 int log_find_hour(struct connection *c, const char *sql, int64_t *hour) {
@@ -33,170 +80,208 @@ int log_find_hour(struct connection *c, const char *sql, int64_t *hour) {
     return r;
 }
 
-/* What the log by subscription holds: all deliveries of events up to `watermark`; and of the next event,
- * `event`, when its number is not 0, those to subscriptions up to `subscription`. The latter is known to this
- * process alone: readers do not look there in the log, and after a restart it is done again. */
-static int know_extents(struct store *s) {
-    int r = 0;
-    if (sqlite_of(s)->log.watermark < 0) {
-        sqlite_of(s)->log = (struct log_extent){.watermark = -1};
-        r = log_watermark(&sqlite_of(s)->writer, &sqlite_of(s)->log.watermark);
+/* ---- what is known ---- */
+
+static int64_t watermark_at(const struct log_place *place) {
+    return place->which == ALL_OF_EVENT ? place->event : place->event - 1;
+}
+
+static bool is_within(const struct log_place *place, int64_t event, int64_t which) {
+    return event < place->event || (event == place->event && which <= place->which);
+}
+
+static void forget(struct log *l) {
+    unsigned arrangement = l->now.arrangement + 1;
+    l->now = l->committed = (struct log_progress){.arrangement = arrangement};
+}
+
+int log_open(struct store *s) {
+    for (int i = 0; i < LOGS; i++) {
+        /* Memory that is not touched is none. */
+        sqlite_of(s)->logs[i].entries = calloc(LOG_BATCH_MAX, sizeof(struct log_entry));
+        if (!sqlite_of(s)->logs[i].entries)
+            return -ENOMEM;
     }
-    return r == 0 && sqlite_of(s)->type_watermark < 0
-               ? type_watermark(&sqlite_of(s)->writer, &sqlite_of(s)->type_watermark)
-               : r;
+    return 0;
 }
 
-void log_forget(struct store *s) {
-    sqlite_of(s)->log.watermark = sqlite_of(s)->type_watermark = -1;
+void log_close(struct store *s) {
+    for (int i = 0; i < LOGS; i++)
+        free(sqlite_of(s)->logs[i].entries);
 }
 
-static bool is_within(const struct log_extent *e, int64_t event, uint32_t subscription_no) {
-    return event <= e->watermark || (event == e->event && subscription_no <= e->subscription);
+void log_committed(struct store *s) {
+    for (int i = 0; i < LOGS; i++)
+        sqlite_of(s)->logs[i].committed = sqlite_of(s)->logs[i].now;
+}
+
+void log_rolled_back(struct store *s) {
+    for (int i = 0; i < LOGS; i++) {
+        struct log *l = &sqlite_of(s)->logs[i];
+        if (l->now.arrangement == l->committed.arrangement)
+            l->now = l->committed;
+        else
+            forget(l);
+    }
+}
+
+void log_deleting(struct store *s, uint64_t event_key) {
+    for (int i = 0; i < LOGS; i++) {
+        struct log *l = &sqlite_of(s)->logs[i];
+        if (l->now.n > 0 && (int64_t)event_key > watermark_at(&l->now.done) &&
+            (int64_t)event_key <= l->now.gathered.event)
+            forget(l);
+    }
+}
+
+static int know(struct store *s, enum log_name name, struct log **ret) {
+    struct log *l = *ret = &sqlite_of(s)->logs[name];
+    if (l->now.known)
+        return 0;
+    struct log_place place = {.which = ALL_OF_EVENT};
+    int r = read_mark(&sqlite_of(s)->writer, kinds[name].mark, &place.event);
+    if (r < 0)
+        return r;
+    l->now.known = true;
+    l->now.done = l->now.gathered = place;
+    return 0;
+}
+
+/* ---- what comes late ---- */
+
+static int enter(struct connection *c, enum log_name name, const struct log_entry *e) {
+    sqlite3_stmt *st = connection_prepare(c, kinds[name].enter);
+    bind_int(st, 1, e->event);
+    bind_int(st, 2, e->which);
+    return statement_run(c, st);
+}
+
+static int enter_late(struct store *s, enum log_name name, struct log_entry e) {
+    struct log *l;
+    int r = know(s, name, &l);
+    if (r < 0 || !is_within(&l->now.gathered, e.event, e.which))
+        return r;
+    return enter(&sqlite_of(s)->writer, name, &e);
 }
 
 int log_late_delivery(struct store *s, uint64_t event_key, uint32_t subscription_no) {
-    int r = know_extents(s);
-    if (r < 0 || !is_within(&sqlite_of(s)->log, (int64_t)event_key, subscription_no))
-        return r;
-    sqlite3_stmt *st = connection_prepare(
-        &sqlite_of(s)->writer,
-        "INSERT OR IGNORE INTO subscription_log (hour, subscription, event) VALUES (?1 >> 34, ?2, ?1)");
-    bind_int(st, 1, (int64_t)event_key);
-    bind_int(st, 2, subscription_no);
-    return statement_run(&sqlite_of(s)->writer, st);
+    return enter_late(s, LOG_BY_SUBSCRIPTION, (struct log_entry){(int64_t)event_key, subscription_no});
 }
 
 int log_late_event(struct store *s, const struct event_record *e) {
-    int r = know_extents(s);
-    if (r < 0 || (int64_t)e->id.key > sqlite_of(s)->type_watermark)
-        return r;
-    sqlite3_stmt *st =
-        connection_prepare(&sqlite_of(s)->writer,
-                           "INSERT OR IGNORE INTO type_log (hour, type, event) VALUES (?1 >> 34, ?2, ?1)");
-    bind_int(st, 1, (int64_t)e->id.key);
-    bind_int(st, 2, type_hash(e->tenant_no, e->type));
-    return statement_run(&sqlite_of(s)->writer, st);
+    return enter_late(s, LOG_BY_TYPE,
+                      (struct log_entry){(int64_t)e->id.key, type_hash(e->tenant_no, e->type)});
 }
 
-/* ---- the log by subscription ---- */
+/* ---- a batch ---- */
 
-/* The last place of what is taken in. */
-static void bind_extent(sqlite3_stmt *st, int at, const struct log_extent *e) {
-    bind_int(st, at, e->event ? e->event : e->watermark);
-    bind_int(st, at + 1, e->event ? e->subscription : UINT32_MAX);
+static void spend(unsigned *work, size_t n) {
+    *work = n < *work ? *work - (unsigned)n : 0;
 }
 
-/* How far a step of `limit` deliveries goes: an event may have more. *ret_more: others follow. */
-static int find_extent(struct connection *c, const struct log_extent *from, int64_t upto, unsigned limit,
-                       struct log_extent *ret_to, bool *ret_more) {
-    sqlite3_stmt *st = connection_prepare(c, "SELECT event, subscription FROM deliveries"
-                                             " WHERE (event, subscription) > (?, ?) AND event <= ?"
-                                             " ORDER BY event, subscription LIMIT 1 OFFSET ?");
-    bind_extent(st, 1, from);
-    bind_int(st, 3, upto);
-    bind_int(st, 4, limit - 1);
-    int r = statement_next(c, st);
+static int gather(struct connection *c, enum log_name name, struct log *l, unsigned *work) {
+    struct log_progress *p = &l->now;
+    size_t room = LOG_BATCH_MAX - p->n, most = *work < room ? *work : room, n = p->n;
+    sqlite3_stmt *st = connection_prepare(c, kinds[name].gather);
+    bind_int(st, 1, p->gathered.event);
+    bind_int(st, 2, p->gathered.which);
+    bind_int(st, 3, p->upto);
+    bind_int(st, 4, (int64_t)most);
+    int r;
+    while ((r = statement_next(c, st)) > 0)
+        l->entries[n++] = (struct log_entry){column_int(st, 0), column_int(st, 1)};
     if (r < 0)
         return r;
-    *ret_more = r > 0;
-    *ret_to = (struct log_extent){.watermark = upto};
-    if (r > 0) {
-        *ret_to = (struct log_extent){.watermark = column_int(st, 0) - 1,
-                                      .event = column_int(st, 0),
-                                      .subscription = (uint32_t)column_int(st, 1)};
-        statement_done(st);
+    spend(work, n - p->n);
+    bool ended = n - p->n < most;
+    if (ended)
+        p->gathered = (struct log_place){p->upto, ALL_OF_EVENT};
+    else
+        p->gathered = (struct log_place){l->entries[n - 1].event,
+                                         kinds[name].one_an_event ? ALL_OF_EVENT : l->entries[n - 1].which};
+    p->n = n;
+    if (ended || n == LOG_BATCH_MAX)
+        p->phase = LOG_GATHERED;
+    return 0;
+}
+
+static int by_place_in_log(const void *pa, const void *pb) {
+    const struct log_entry *a = pa, *b = pb;
+    int64_t hour_a = a->event >> 34, hour_b = b->event >> 34;
+    if (hour_a != hour_b)
+        return hour_a < hour_b ? -1 : 1;
+    if (a->which != b->which)
+        return a->which < b->which ? -1 : 1;
+    return (a->event > b->event) - (a->event < b->event);
+}
+
+static void sort(struct log *l, unsigned *work) {
+    qsort(l->entries, l->now.n, sizeof l->entries[0], by_place_in_log);
+    l->now.phase = LOG_SORTED;
+    l->now.arrangement++;
+    spend(work, l->now.n / SORTED_AT_A_WORK);
+}
+
+static int enter_slice(struct connection *c, enum log_name name, struct log *l, unsigned *work) {
+    struct log_progress *p = &l->now;
+    for (; p->at<p->n && * work> 0; p->at++) {
+        const struct log_entry *e = &l->entries[p->at];
+        int r = enter(c, name, e);
+        if (r < 0)
+            return r;
+        bool same_page = p->at > 0 && e[-1].which == e->which;
+        spend(work, same_page ? 1 : 1 + WORK_OF_A_PAGE);
     }
     return 0;
 }
 
-static int take_in_deliveries(struct connection *c, const struct log_extent *from,
-                              const struct log_extent *to) {
-    /* Sorted as the log is, so that each of its pages is written once a step. */
-    sqlite3_stmt *st = connection_prepare(
-        c, "INSERT OR IGNORE INTO subscription_log (hour, subscription, event)"
-           " SELECT event >> 34, subscription, event FROM deliveries WHERE (event, subscription) > (?, ?)"
-           " AND (event, subscription) <= (?, ?) ORDER BY 1, 2, 3");
-    bind_extent(st, 1, from);
-    bind_extent(st, 3, to);
-    int r = statement_run(c, st);
-    if (r < 0 || to->watermark == from->watermark)
-        return r;
-    st = connection_prepare(c, "UPDATE marks SET value=? WHERE name='log_watermark'");
-    bind_int(st, 1, to->watermark);
-    return statement_run(c, st);
-}
-
-static int extend_by_subscription(struct store *s, int64_t upto, unsigned limit, bool *ret_more) {
-    struct log_extent to;
-    *ret_more = false;
-    if (upto <= sqlite_of(s)->log.watermark)
-        return 0;
-    int r = find_extent(&sqlite_of(s)->writer, &sqlite_of(s)->log, upto, limit, &to, ret_more);
-    if (r == 0)
-        r = take_in_deliveries(&sqlite_of(s)->writer, &sqlite_of(s)->log, &to);
-    if (r == 0)
-        sqlite_of(s)->log = to;
-    return r;
-}
-
-/* ---- the log by type ---- */
-
-/* The event at which a step of `limit` events ends. *ret_more: others follow. */
-static int find_event(struct connection *c, int64_t watermark, int64_t upto, unsigned limit, int64_t *ret_cut,
-                      bool *ret_more) {
-    sqlite3_stmt *st =
-        connection_prepare(c, "SELECT key FROM events WHERE key>? AND key<=? ORDER BY key LIMIT 1 OFFSET ?");
-    bind_int(st, 1, watermark);
-    bind_int(st, 2, upto);
-    bind_int(st, 3, limit - 1);
-    int r = statement_next(c, st);
-    if (r < 0)
-        return r;
-    *ret_more = r > 0;
-    *ret_cut = r > 0 ? column_int(st, 0) : upto;
-    if (r > 0)
-        statement_done(st);
+static int finish(struct connection *c, enum log_name name, struct log *l) {
+    struct log_progress *p = &l->now;
+    if (watermark_at(&p->gathered) != watermark_at(&p->done)) {
+        int r = write_mark(c, kinds[name].mark, watermark_at(&p->gathered));
+        if (r < 0)
+            return r;
+    }
+    *p = (struct log_progress){
+        .known = true, .done = p->gathered, .gathered = p->gathered, .arrangement = p->arrangement + 1};
     return 0;
 }
 
-static int take_in_events(struct connection *c, int64_t after, int64_t upto) {
-    sqlite3_stmt *st = connection_prepare(
-        c, "INSERT OR IGNORE INTO type_log (hour, type, event) SELECT key >> 34, type_hash(tenant, type), key"
-           " FROM events WHERE key>? AND key<=? ORDER BY 1, 2, 3");
-    bind_int(st, 1, after);
-    bind_int(st, 2, upto);
-    int r = statement_run(c, st);
-    if (r < 0)
-        return r;
-    st = connection_prepare(c, "UPDATE marks SET value=? WHERE name='type_watermark'");
-    bind_int(st, 1, upto);
-    return statement_run(c, st);
+/* A batch that goes further than is asked for may wait. */
+static bool is_behind(const struct log *l, int64_t upto) {
+    return watermark_at(&l->now.done) < upto;
 }
 
-static int extend_by_type(struct store *s, int64_t upto, unsigned limit, bool *ret_more) {
-    int64_t cut = 0;
-    *ret_more = false;
-    if (upto <= sqlite_of(s)->type_watermark)
+static int step(struct connection *c, enum log_name name, struct log *l, int64_t upto, unsigned *work) {
+    int r = 0;
+    switch (l->now.phase) {
+    case LOG_GATHERING:
+        if (l->now.n == 0)
+            l->now.upto = upto;
+        return gather(c, name, l, work);
+    case LOG_GATHERED:
+        sort(l, work);
         return 0;
-    int r = find_event(&sqlite_of(s)->writer, sqlite_of(s)->type_watermark, upto, limit, &cut, ret_more);
-    if (r == 0)
-        r = take_in_events(&sqlite_of(s)->writer, sqlite_of(s)->type_watermark, cut);
-    if (r == 0)
-        sqlite_of(s)->type_watermark = cut;
-    return r;
+    case LOG_SORTED:
+        r = enter_slice(c, name, l, work);
+        return r == 0 && l->now.at == l->now.n ? finish(c, name, l) : r;
+    }
+    UNREACHABLE();
 }
 
-int sqlite_extend_log(struct store *s, uint64_t upto_key, unsigned limit, bool *ret_more) {
-    CHECK(limit > 0 && upto_key <= ID_KEY_MAX);
+int sqlite_extend_log(struct store *s, uint64_t upto_key, unsigned work, bool *ret_more) {
+    CHECK(work > 0 && upto_key <= ID_KEY_MAX);
+    int64_t upto = (int64_t)upto_key;
     bool more = false;
-    int r = know_extents(s);
-    if (r == 0)
-        r = extend_by_subscription(s, (int64_t)upto_key, limit, ret_more);
-    /* The other has its turn when this one has caught up, and is left behind by no more than a step. */
-    if (r == 0 && !*ret_more)
-        r = extend_by_type(s, (int64_t)upto_key, limit, &more);
-    if (r == 0)
-        *ret_more |= more;
-    return r;
+    for (enum log_name name = 0; name < LOGS; name++) {
+        struct log *l;
+        int r = know(s, name, &l);
+        while (r == 0 && work > 0 && is_behind(l, upto))
+            r = step(&sqlite_of(s)->writer, name, l, upto, &work);
+        if (r < 0)
+            return r;
+        more |= is_behind(l, upto);
+    }
+    *ret_more = more;
+    return 0;
 }

@@ -237,15 +237,12 @@ int sqlite_open(const char *url, struct store **ret, const char **ret_message) {
     struct sqlite_store *s = calloc(1, sizeof *s);
     if (!s)
         return store_explain(-ENOMEM, ret_message, "memory is out");
-    *s = (struct sqlite_store){.base = {&sqlite_backend},
-                               .magic = STORE_MAGIC,
-                               .lock_fd = -1,
-                               .log = {.watermark = -1},
-                               .type_watermark = -1,
-                               .path = strdup(path)};
+    *s = (struct sqlite_store){
+        .base = {&sqlite_backend}, .magic = STORE_MAGIC, .lock_fd = -1, .path = strdup(path)};
     /* The statistics would cost every allocation a lock. Only the first store of a process can say so. */
     (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
-    r = s->path ? open_locked(s, ret_message) : store_explain(-ENOMEM, ret_message, "memory is out");
+    r = s->path ? log_open(&s->base) : -ENOMEM;
+    r = r == 0 ? open_locked(s, ret_message) : store_explain(r, ret_message, "memory is out");
     if (r < 0) {
         sqlite_close(&s->base);
         return r;
@@ -263,6 +260,7 @@ void sqlite_close(struct store *store) {
         close(s->lock_fd);
     free(s->path);
     buf_wipe(&s->doc);
+    log_close(store);
     OPENSSL_cleanse(&s->sealing, sizeof s->sealing);
     *s = (struct sqlite_store){0};
     free(s);
@@ -289,12 +287,15 @@ int sqlite_commit(struct store *s) {
     if (sqlite3_get_autocommit(sqlite_of(s)->writer.db))
         return -EIO;
     take_rows_back(&sqlite_of(s)->writer);
-    return statement_run(&sqlite_of(s)->writer, connection_prepare(&sqlite_of(s)->writer, "COMMIT"));
+    int r = statement_run(&sqlite_of(s)->writer, connection_prepare(&sqlite_of(s)->writer, "COMMIT"));
+    if (r == 0)
+        log_committed(s);
+    return r;
 }
 
 void sqlite_rollback(struct store *s) {
     CHECK(sqlite_of(s)->magic == STORE_MAGIC);
-    log_forget(s);
+    log_rolled_back(s);
     take_rows_back(&sqlite_of(s)->writer);
     if (!sqlite3_get_autocommit(sqlite_of(s)->writer.db))
         (void)sqlite3_exec(sqlite_of(s)->writer.db, "ROLLBACK", NULL, NULL, NULL);
@@ -319,7 +320,7 @@ int sqlite_savepoint_release(struct store *s) {
 }
 
 int sqlite_savepoint_rollback(struct store *s) {
-    log_forget(s);
+    log_rolled_back(s);
     int r =
         statement_run(&sqlite_of(s)->writer, connection_prepare(&sqlite_of(s)->writer, "ROLLBACK TO job"));
     return r < 0 ? r : sqlite_savepoint_release(s);

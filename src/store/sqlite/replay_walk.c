@@ -6,7 +6,7 @@
 #include "store/replay_judge.h"
 #include "store/sqlite/sqlite.h"
 
-enum { LOG_DELIVERIES_A_STEP = 20000 };
+enum { LOG_WORK_A_STEP = 1000 };
 
 #define ROW "SELECT d.event, d.state, d.reason, d.closed_at, e.type, e.ordering_key, "
 #define DLQ (1U << DELIVERY_DLQ)
@@ -152,7 +152,7 @@ int sqlite_find_replayable(struct store *s, const struct replay_filter *f, const
                       f->last_event);
     /* The log must have come as far as the replay goes. */
     bool more = false;
-    int r = sqlite_extend_log(s, f->last_event, LOG_DELIVERIES_A_STEP, &more);
+    int r = sqlite_extend_log(s, f->last_event, LOG_WORK_A_STEP, &more);
     if (r < 0)
         return r;
     if (more) {

@@ -9,6 +9,7 @@ enum {
 };
 
 struct retaining {
+    struct store *s;
     struct connection *c;
     unsigned budget;
     struct retain_cursor *at;
@@ -123,8 +124,10 @@ static int job_is_open(struct connection *c, int64_t event) {
 /* One event, as far as the budget reaches; then the cursor stands behind it. */
 static int retain_event(struct retaining *k, int64_t event) {
     int open = job_is_open(k->c, event), ended = 1;
-    if (open == 0)
+    if (open == 0) {
+        log_deleting(k->s, (uint64_t)event);
         ended = delete_deliveries(k, event);
+    }
     if (open < 0 || ended < 0)
         return open < 0 ? open : ended;
     if (!ended)
@@ -158,7 +161,7 @@ static int next_event(struct retaining *k, uint32_t tenant_no, int64_t before_ke
 
 int sqlite_retain(struct store *s, uint32_t tenant_no, int64_t before, unsigned limit,
                   struct retain_cursor *cursor, unsigned *ret_n) {
-    struct retaining k = {.c = &sqlite_of(s)->writer, .budget = limit, .at = cursor};
+    struct retaining k = {.s = s, .c = &sqlite_of(s)->writer, .budget = limit, .at = cursor};
     int r = 0;
     int64_t event;
     while (k.budget > 0 && (r = next_event(&k, tenant_no, (int64_t)id_key_at(before), &event)) > 0) {

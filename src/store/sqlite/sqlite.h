@@ -19,10 +19,32 @@ struct connection {
     int log_pages; /* of the write-ahead log, after the last commit */
 };
 
-/* How far the log by subscription has come (log.c). */
-struct log_extent {
-    int64_t watermark, event;
-    uint32_t subscription;
+/* The logs that are filled in behind the events (log.c). */
+enum log_name {
+    LOG_BY_SUBSCRIPTION,
+    LOG_BY_TYPE,
+    LOGS,
+};
+
+/* Everything of the events before `event`, and what that one has up to `which`. */
+struct log_place {
+    int64_t event, which;
+};
+
+struct log_progress {
+    bool known;            /* otherwise the store's mark tells `done` */
+    struct log_place done; /* all this is entered */
+    /* The batch that is worked off: what lies between `done` and `gathered`, which is to come to `upto`. */
+    struct log_place gathered;
+    int64_t upto;
+    enum { LOG_GATHERING, LOG_GATHERED, LOG_SORTED } phase;
+    size_t n, at;         /* entries; the first that is to be entered */
+    unsigned arrangement; /* changes when the entries' order does */
+};
+
+struct log {
+    struct log_progress now, committed; /* as this transaction sees it, and without it */
+    struct log_entry *entries;
 };
 
 struct sqlite_store {
@@ -32,9 +54,7 @@ struct sqlite_store {
     struct connection writer;
     char *path;
     int lock_fd;
-    /* As this transaction sees them; -1: to be read. */
-    struct log_extent log;
-    int64_t type_watermark;
+    struct log logs[LOGS];
     bool replay_progress;
     struct buf doc; /* of the last store_get_subscription, when it has headers */
 };
@@ -138,8 +158,13 @@ int lane_key_blocked(struct connection *c, uint32_t subscription_no, uint64_t la
 /* The greatest event key that the subscriptions' log has taken in, and the types' log. */
 int log_watermark(struct connection *c, int64_t *ret) MUST_USE;
 int type_watermark(struct connection *c, int64_t *ret) MUST_USE;
-/* What was taken in is rolled back. */
-void log_forget(struct store *s);
+int log_open(struct store *s) MUST_USE;
+void log_close(struct store *s);
+/* What this transaction has done of them stays; or it does not, all or only a part. */
+void log_committed(struct store *s);
+void log_rolled_back(struct store *s);
+/* Before an event or deliveries of it are deleted: they may be in a batch. */
+void log_deleting(struct store *s, uint64_t event_key);
 /* The next hour from *hour on, by one of these queries, in which a log has anything: 1, or 0 when there is
  * none. */
 #define LOG_HOUR_BEFORE(log) "SELECT hour FROM " log " WHERE hour <= ? ORDER BY hour DESC LIMIT 1"
