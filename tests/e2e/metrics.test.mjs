@@ -1,6 +1,7 @@
 // /metrics: every metric of the contract, valid for Prometheus, and true.
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 
 import { promtool, scrape } from './lib/prometheus.mjs';
 import { hang } from './lib/receiver.mjs';
@@ -46,6 +47,8 @@ async function someTraffic(tenant, receiver) {
 }
 
 const FLAGS = ['--allow-http', '--allow-address', '127.0.0.0/8', '--allow-port', '1-65535', '--metrics-per-subscription', '2'];
+
+const OPERATIONS = new URL('../../docs/operations.md', import.meta.url);
 
 suite('metrics', ({ test }) => {
   test('what happened is counted, once, under the names and labels of the contract', async ({ server, tenant, receiver }) => {
@@ -97,6 +100,8 @@ suite('metrics', ({ test }) => {
       for (const value of values) assert.ok(samples.has(`${name}{${label}="${value}"}`), `${name}{${label}="${value}"}`);
       if (kind !== 'histogram' && !label && name !== 'posthorn_http_requests_total') assert.ok(samples.has(name), name);
     }
+    const told = await readFile(OPERATIONS, 'utf8');
+    for (const [, name] of text.matchAll(/^# TYPE (\S+)/gm)) assert.match(told, new RegExp(`\`${name}[{\`]`), `${name} is told of in docs/operations.md`);
     assert.match(text, /^posthorn_build_info\{version="[^"]+"\} 1$/m);
   });
 }, { flags: FLAGS });
