@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { rm } from 'node:fs/promises';
 
-import { Api } from './lib/api.mjs';
+import { Api, MORTAL } from './lib/api.mjs';
 import { run, temporaryFolder } from './lib/server.mjs';
 import { lifecycleTest, suite } from './lib/suite.mjs';
 import { waitFor } from './lib/wait.mjs';
@@ -18,9 +18,9 @@ const SECONDLY = { retry: { initial_seconds: 1, multiplier: 1, max_seconds: 1, j
 let markers = 0;
 
 /** A receiver of the tenant's operational events. `next(type)` waits for the one with that type and checks its signature. */
-async function listen(tenant, receiver, eventTypes = ['posthorn.*']) {
+async function listen(tenant, receiver, eventTypes = ['posthorn.*'], fields = {}) {
   const inbox = await receiver([204]);
-  const subscription = await tenant.subscribe(inbox.url(), { event_types: eventTypes });
+  const subscription = await tenant.subscribe(inbox.url(), { event_types: eventTypes, ...fields });
   const ofType = (type) => inbox.requests.filter((request) => request.json.type === type);
   return {
     inbox, subscription, ofType,
@@ -194,9 +194,9 @@ suite('operational events', ({ test }) => {
 lifecycleTest('kill -9 loses none: as many are told as are in the dead-letter queue', async ({ start, receiver }) => {
   const server = await start({ fixedPort: true });
   const tenant = await new Api(server).createTenant();
-  const ops = await listen(tenant, receiver);
+  const ops = await listen(tenant, receiver, ['posthorn.*'], { policy: MORTAL });
   const shop = await receiver([404]);
-  await tenant.subscribe(shop.url(), { event_types: ['a'], policy: { max_in_flight: 50 } });
+  await tenant.subscribe(shop.url(), { event_types: ['a'], policy: { ...MORTAL, max_in_flight: 50 } });
   const COUNT = 400;
   await tenant.expect(202, 'POST', '/events/batch', { body: Array.from({ length: COUNT }, (_, n) => ({ type: 'a', data: n })) });
   for (const some of [20, 150, 300]) {
@@ -214,7 +214,7 @@ lifecycleTest('kill -9 loses none: as many are told as are in the dead-letter qu
 lifecycleTest('what was failing before a kill -9 is told to have recovered after it', async ({ start, receiver }) => {
   const server = await start({ fixedPort: true });
   const tenant = await new Api(server).createTenant();
-  const ops = await listen(tenant, receiver);
+  const ops = await listen(tenant, receiver, ['posthorn.*'], { policy: MORTAL });
   let broken = true;
   const shop = await receiver(() => (broken ? 500 : 204));
   await tenant.subscribe(shop.url(), { event_types: ['a'], policy: SECONDLY });
