@@ -4,6 +4,7 @@
 #include "api/routes.h"
 #include "api/subscription_json.h"
 #include "base/log.h"
+#include "cluster/node.h"
 #include "core/doc.h"
 #include "core/merge_patch.h"
 
@@ -96,6 +97,8 @@ static void put_in_force(struct request *r) {
     if (e < 0)
         log_error("a changed tenant could not be put in force; restart to do so",
                   log_str("tenant", c->tenant.id), log_str("error", strerror(-e)));
+    if (r->o->node)
+        node_tenant_changed(r->o->node);
     if (c->snapshots)
         apply_tenant(r->o->apply, c->tenant.no, r->now);
 }
@@ -194,6 +197,8 @@ static int change(struct request *r, struct store *s) {
         return -ENOMEM;
     c->snapshots = before.tier != c->tenant.tier || before.allow_http != c->tenant.allow_http;
     e = store_update_tenant(s, before.no, slice_of(text), r->now);
+    if (e == 0 && before.tier != c->tenant.tier && store_is_shared(s))
+        e = store_change_tier(s, before.no, &c->tenant.tier_change);
     if (e == 0)
         e = request_audit(r, s, "tenant.update", before.id, c->doc);
     return e < 0 ? e : control_answer(r, 200, tenant_json(&c->tenant, doc, created_at, r->now));

@@ -38,7 +38,8 @@ static void apply_changed_tenant(struct node *n, const struct tenant *t) {
     if (r < 0)
         log_error("a tenant that another node has changed could not be put in force; restart to do so",
                   log_str("tenant", t->id), log_str("error", strerror(-r)));
-    if (known && (before.tier != t->tier || before.allow_http != t->allow_http))
+    if (known && (before.tier != t->tier || before.tier_change != t->tier_change ||
+                  before.allow_http != t->allow_http))
         apply_tenant(n->parts.apply, t->no, clock_now_ms());
 }
 
@@ -93,6 +94,7 @@ static int apply_keys(struct node *n) {
 static void note_position(struct node *n, void *arg) {
     (void)arg;
     store_feed_applied(n->store, &n->position);
+    apply_go_on(n->parts.apply);
 }
 
 void changes_apply(struct node *n) {
@@ -112,11 +114,17 @@ void changes_apply(struct node *n) {
             if (r == 0)
                 r = node_write(n, read_tenants, apply_all, &a);
         }
+        if (r < 0)
+            return;
     } while (n->changes_n == FEED_CHANGES_MAX);
     if (n->position.from != before.from || n->position.known != before.known ||
-        n->position.timeline != before.timeline) {
-        if (node_write(n, NULL, note_position, NULL) == 0)
-            atomic_store(&n->applied, n->position.from);
+        n->position.timeline != before.timeline || n->position.tier_changes != n->tier_changes ||
+        atomic_load(&n->walks.under_way)) {
+        if (node_write(n, NULL, note_position, NULL) < 0)
+            return;
+        atomic_store(&n->applied, n->position.from);
+        /* This node's own changes are in force, too: the writer has been past their commits. */
+        n->tier_changes = n->position.tier_changes;
     }
     deletions_answer(n);
 }

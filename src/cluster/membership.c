@@ -114,6 +114,7 @@ static bool take_all(struct node *n, struct transfer *t) {
         return false;
     struct partition_set set = set_of(t);
     int64_t began_us = clock_mono_us();
+    tiers_settle(n);
     placing_run(n, &set);
     log_info("partitions were taken", log_int("premium", (int64_t)t->n[TIER_PREMIUM]),
              log_int("standard", (int64_t)t->n[TIER_STANDARD]), log_int("bulk", (int64_t)t->n[TIER_BULK]),
@@ -231,6 +232,7 @@ static void act(struct node *n) {
     if (total(&unplaced)) {
         mark(n, &unplaced, PARTITION_COMING);
         struct partition_set set = set_of(&unplaced);
+        tiers_settle(n);
         placing_run(n, &set);
     }
     bool moved = give_all(n, &gives);

@@ -15,6 +15,7 @@ enum {
     JOBS_EVERY_MS = 1000,   /* … and of fan-outs and replays */
     INHERITED_EVERY_MS = 200,
     WAITS_EVERY_MS = 300,
+    TIERS_EVERY_MS = 25, /* while a change of a tier is not in force everywhere */
     LOOKS_A_LEASE = 10,
     LOOK_EVERY_MS_MAX = 1000, /* a long lease is no reason to share out late */
     FORGOTTEN_MS = 10000,
@@ -123,6 +124,8 @@ static void turn(struct node *n) {
         (void)!node_write(n, NULL, look_for_jobs, NULL);
     if (is_time(&n->waits_at_us, WAITS_EVERY_MS))
         deletions_run(n);
+    if (tiers_pending(n) && is_time(&n->tiers_at_us, TIERS_EVERY_MS))
+        tiers_run(n);
 }
 
 static int64_t earliest(const struct node *n) {
@@ -131,6 +134,8 @@ static int64_t earliest(const struct node *n) {
         at_us = n->due_at_us;
     if (n->inherited_n && n->inherited_at_us < at_us)
         at_us = n->inherited_at_us;
+    if (tiers_pending(n) && n->tiers_at_us < at_us)
+        at_us = n->tiers_at_us;
     return n->waits_at_us < at_us ? n->waits_at_us : at_us;
 }
 
@@ -238,8 +243,17 @@ void node_dispatch(struct node *n, struct dispatch_node *ret) {
     *ret = (struct dispatch_node){.ownership = &n->ownership,
                                   .send_until_us = store_send_until(n->store),
                                   .tier_of = tier_of,
+                                  .holds_back = tiers_hold,
                                   .elsewhere = notices_elsewhere,
                                   .arg = n};
+}
+
+struct apply_walks *node_walks(struct node *n) {
+    return &n->walks;
+}
+
+void node_tenant_changed(struct node *n) {
+    shares_set(n);
 }
 
 int node_start(struct node *n, const struct node_parts *parts) {

@@ -22,6 +22,8 @@ struct node_setup {
 int node_new(struct store *s, const struct node_setup *setup, struct node **ret) MUST_USE;
 /* For the dispatcher; until node_start it owns no lane. */
 void node_dispatch(struct node *n, struct dispatch_node *ret);
+/* For apply_context. */
+struct apply_walks *node_walks(struct node *n);
 
 /* What the node acts on; all of it outlives the node's thread. */
 struct node_parts {
@@ -42,6 +44,8 @@ void node_committed(struct node *n);
 /* On the writer's thread: whether this node is to settle a lost lease of the lane. What its owner has left
  * for long is anybody's. */
 bool node_reaps(struct node *n, uint32_t subscription_no, int64_t lease_until, int64_t now);
+/* On the writer's thread, after the commit that changed a tenant: its caps are shared out. */
+void node_tenant_changed(struct node *n);
 /* On the writer's thread, after the commit that deleted the subscription: calls fn once nothing of it is
  * being sent any more, on whichever node, or after a bounded while. false: its lane is this node's,
  * dispatch_remove does it. */

@@ -1,5 +1,6 @@
 /* A node from the inside, as the rooms behind node.h share it: node.c (its thread), membership.c, placing.c,
- * changes.c, notices.c, questions.c, deletions.c, shares.c. On the node's thread unless said otherwise. */
+ * tiers.c, changes.c, notices.c, questions.c, deletions.c, shares.c. On the node's thread unless said
+ * otherwise. */
 #pragma once
 
 #include <pthread.h>
@@ -52,12 +53,19 @@ struct node {
 
     struct cluster_view view;
     int64_t looked_at_us, well_since_us; /* the last look at the store; since when there was no long gap */
-    int64_t look_at_us, changes_at_us, due_at_us, inherited_at_us, jobs_at_us, waits_at_us;
+    int64_t look_at_us, changes_at_us, due_at_us, inherited_at_us, jobs_at_us, waits_at_us, tiers_at_us;
     struct feed_change changes[FEED_CHANGES_MAX];
     size_t changes_n;
     struct feed_position position;
     struct feed_attempt *inherited;
     size_t inherited_n, inherited_cap;
+
+    struct apply_walks walks;
+    uint64_t tier_changes, tier_changes_told; /* up to these all are in force here; as others know */
+    struct tier_view tiers;                   /* by which lanes are held back: the writer's thread's, … */
+    struct tier_view tiers_next;              /* … as is what it is to become, … */
+    uint32_t settled_to;                      /* … and is for lanes below this number */
+    atomic_bool holding;                      /* some lane is held back */
 
     /* Of all threads, under the lock. */
     pthread_mutex_t lock;
@@ -91,9 +99,22 @@ bool membership_alive(const struct node *n, uint32_t no);
 /* ---- placing.c ---- */
 /* Puts the lanes of partitions that were taken in place, and looks for what is due in them. */
 void placing_run(struct node *n, const struct partition_set *taken);
+/* The same of lanes that were held back by n->tiers, and are not by this: which then takes its place. */
+void placing_settle(struct node *n, const struct tier_view *tiers);
 /* All that is due in this node's lanes. */
 void placing_look_due(struct node *n);
 void placing_check_inherited(struct node *n);
+
+/* ---- tiers.c ---- */
+/* The tenant's tier is not yet known alike to all. */
+bool tiers_open(const struct tier_view *v, const struct subscription *s);
+/* On the writer's thread: dispatch_node's holds_back. */
+bool tiers_hold(void *arg, const struct subscription *s);
+/* Whether there is something to wait for. */
+bool tiers_pending(const struct node *n);
+/* Tells what is in force, and lets those lanes begin that need wait no longer. */
+void tiers_run(struct node *n);
+void tiers_settle(struct node *n);
 
 /* ---- changes.c ---- */
 void changes_apply(struct node *n);

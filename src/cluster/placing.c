@@ -13,6 +13,8 @@ enum {
 
 struct placing {
     const struct partition_set *partitions;
+    bool settling;                 /* those of them that n->tiers held back, and n->tiers_next does not … */
+    const struct tier_view *tiers; /* … which is to become this */
     struct lane_starts starts;
     struct feed_attempt *attempts;
     size_t attempts_n, attempts_cap;
@@ -21,8 +23,10 @@ struct placing {
     int result;
 };
 
-static bool is_placed(const struct placing *p, const struct subscription *s) {
-    return partition_in(p->partitions, s->tier, partition_of(s->no));
+static bool is_placed(struct node *n, const struct placing *p, const struct subscription *s) {
+    if (!partition_in(p->partitions, s->tier, partition_of(s->no)))
+        return false;
+    return p->settling ? tiers_open(&n->tiers, s) && !tiers_open(&n->tiers_next, s) : !tiers_hold(n, s);
 }
 
 static int keep_attempt(struct feed_attempt **all, size_t *n, size_t *cap, const struct feed_attempt *a) {
@@ -48,7 +52,7 @@ static void forget_attempts(struct node *n, const struct placing *p) {
     size_t kept = 0;
     for (size_t i = 0; i < n->inherited_n; i++) {
         const struct subscription *s = fanout_subscription(n->parts.fanout, n->inherited[i].subscription_no);
-        if (s && !is_placed(p, s))
+        if (s && !is_placed(n, p, s))
             n->inherited[kept++] = n->inherited[i];
     }
     n->inherited_n = kept;
@@ -61,7 +65,7 @@ static void inherit(struct node *n, void *arg) {
     for (size_t i = 0; p->result == 0 && i < p->attempts_n; i++) {
         const struct feed_attempt *a = &p->attempts[i];
         const struct subscription *s = fanout_subscription(n->parts.fanout, a->subscription_no);
-        if (!s || !is_placed(p, s))
+        if (!s || !is_placed(n, p, s))
             continue;
         p->result = lane_starts_inherit(&p->starts, s->no);
         if (p->result == 0)
@@ -69,23 +73,10 @@ static void inherit(struct node *n, void *arg) {
     }
 }
 
-static void place_some(struct node *n, void *arg) {
-    struct placing *p = arg;
-    struct fanout *f = n->parts.fanout;
-    unsigned placed = 0, looked_at = 0;
-    for (; p->result == 0 && p->next_no <= fanout_upper(f); p->next_no++) {
-        if (placed == PLACED_A_STEP || looked_at++ == LOOKED_AT_A_STEP)
-            return;
-        struct subscription *s = fanout_subscription(f, p->next_no);
-        if (!s || !is_placed(p, s))
-            continue;
-        struct lane_start start = lane_starts_of(&p->starts, s->no);
-        p->result = dispatch_resume(n->parts.dispatch, s, &start);
-        placed++;
-    }
-    p->more = false;
-    if (p->result < 0)
-        return;
+static void end_placing(struct node *n, const struct placing *p) {
+    if (p->settling)
+        n->tiers = n->tiers_next;
+    n->settled_to = 0;
     for (int tier = 0; tier < TIERS; tier++)
         for (unsigned i = 0; i < PARTITIONS; i++)
             if (partition_in(p->partitions, (enum tenant_tier)tier, i))
@@ -93,24 +84,86 @@ static void place_some(struct node *n, void *arg) {
     shares_set(n);
 }
 
-void placing_run(struct node *n, const struct partition_set *taken) {
-    struct placing p = {.partitions = taken, .starts = {.taken_over = true}, .next_no = 1, .more = true};
-    int r = lane_starts_read(&p.starts, n->reader);
+static void place_some(struct node *n, void *arg) {
+    struct placing *p = arg;
+    struct fanout *f = n->parts.fanout;
+    unsigned placed = 0, looked_at = 0;
+    for (; p->result == 0 && p->next_no <= fanout_upper(f); p->next_no++) {
+        if (p->settling)
+            n->settled_to = p->next_no;
+        if (placed == PLACED_A_STEP || looked_at++ == LOOKED_AT_A_STEP)
+            return;
+        struct subscription *s = fanout_subscription(f, p->next_no);
+        if (!s || !is_placed(n, p, s))
+            continue;
+        struct lane_start start = lane_starts_of(&p->starts, s->no);
+        p->result = dispatch_resume(n->parts.dispatch, s, &start);
+        placed++;
+    }
+    p->more = false;
+    if (p->result == 0)
+        end_placing(n, p);
+}
+
+static void place(struct node *n, struct placing *p) {
+    int r = lane_starts_read(&p->starts, n->reader);
     if (r == 0)
-        r = store_feed_attempts(n->feed, taken, note_attempt, &p);
+        r = store_feed_attempts(n->feed, p->partitions, note_attempt, p);
     if (r == 0)
-        r = node_write(n, NULL, inherit, &p);
-    while (r == 0 && p.result == 0 && p.more)
-        r = node_write(n, NULL, place_some, &p);
-    lane_starts_clear(&p.starts);
-    free(p.attempts);
+        r = node_write(n, NULL, inherit, p);
+    while (r == 0 && p->result == 0 && p->more)
+        r = node_write(n, NULL, place_some, p);
+    lane_starts_clear(&p->starts);
+    free(p->attempts);
     if (r == 0)
-        r = p.result;
+        r = p->result;
     if (r < 0)
         log_error("lanes that were taken could not be put in place; it is tried again",
                   log_str("error", strerror(-r)));
     else
         placing_look_due(n);
+}
+
+void placing_run(struct node *n, const struct partition_set *taken) {
+    struct placing p = {.partitions = taken, .starts = {.taken_over = true}, .next_no = 1, .more = true};
+    place(n, &p);
+}
+
+/* ---- lanes that were held back ---- */
+
+static struct partition_set own_partitions(struct node *n) {
+    struct partition_set set = {0};
+    for (int tier = 0; tier < TIERS; tier++)
+        for (unsigned p = 0; p < PARTITIONS; p++)
+            if (atomic_load(&n->ownership.state[tier][p]) == PARTITION_OWN)
+                partition_add(&set, (enum tenant_tier)tier, p);
+    return set;
+}
+
+/* p->more: there are some to put in place. */
+static void begin_settling(struct node *n, void *arg) {
+    struct placing *p = arg;
+    bool still = false;
+    n->tiers_next = *p->tiers;
+    n->settled_to = 1;
+    for (uint32_t no = 1; no <= fanout_upper(n->parts.fanout); no++) {
+        const struct subscription *s = fanout_subscription(n->parts.fanout, no);
+        if (!s || !s->tier_change)
+            continue;
+        p->more |= is_placed(n, p, s);
+        still |= partition_in(p->partitions, s->tier, partition_of(no)) && tiers_open(&n->tiers_next, s);
+    }
+    atomic_store(&n->holding, still);
+    if (!p->more)
+        end_placing(n, p);
+}
+
+void placing_settle(struct node *n, const struct tier_view *tiers) {
+    struct partition_set own = own_partitions(n);
+    struct placing p = {
+        .partitions = &own, .settling = true, .tiers = tiers, .starts = {.taken_over = true}, .next_no = 1};
+    if (node_write(n, NULL, begin_settling, &p) == 0 && p.more)
+        place(n, &p);
 }
 
 /* ---- what is due ---- */
@@ -127,15 +180,6 @@ static void wake_page(struct node *n, void *arg) {
         notices[i] = (struct lane_notice){page->due[i].subscription_no, page->due[i].due_at};
     if (dispatch_wake(n->parts.dispatch, notices, page->n) < 0)
         log_error("no memory to tell lanes what is due; they are told with the next look");
-}
-
-static struct partition_set own_partitions(struct node *n) {
-    struct partition_set set = {0};
-    for (int tier = 0; tier < TIERS; tier++)
-        for (unsigned p = 0; p < PARTITIONS; p++)
-            if (atomic_load(&n->ownership.state[tier][p]) == PARTITION_OWN)
-                partition_add(&set, (enum tenant_tier)tier, p);
-    return set;
 }
 
 void placing_look_due(struct node *n) {

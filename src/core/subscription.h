@@ -44,6 +44,7 @@ struct subscription {
     bool has_tls;    /* its document says so: tls is to be loaded */
     bool allow_http; /* the tenant's or the server's leave, judged at every send */
     enum tenant_tier tier;
+    uint64_t tier_change; /* as of its tenant */
     uint16_t event_types_n, keys_n;
     const char *tenant_id;
     const char *url;         /* canonical */

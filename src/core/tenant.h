@@ -26,6 +26,7 @@ struct tenant {
     uint32_t no; /* the store's number */
     char id[TENANT_ID_MAX + 1];
     enum tenant_tier tier;
+    uint64_t tier_change; /* the number of its last change on a store that nodes share, 0: there was none */
     struct tenant_limits limits;
     bool allow_http;
 };

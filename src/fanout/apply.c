@@ -1,18 +1,24 @@
 #include "fanout/apply.h"
 
 #include <errno.h>
+#include <utlist.h>
 
 #include "core/log_id.h"
 #include "store/snapshot.h"
 
-void apply_subscription(const struct apply_context *c, uint32_t subscription_no, int64_t now) {
+static int put_in_force(const struct apply_context *c, uint32_t subscription_no, int64_t now) {
     _cleanup_subscription_ struct subscription *s = NULL;
     int r = snapshot_load(c->store, subscription_no, now, c->server_allow_http, c->policies, &s);
     if (r == 0)
         r = fanout_put(c->fanout, s);
     if (r == 0)
         r = dispatch_configure(c->dispatch, s);
-    if (r == 0 || r == -ENOENT)
+    return r == -ENOENT ? 0 : r;
+}
+
+void apply_subscription(const struct apply_context *c, uint32_t subscription_no, int64_t now) {
+    int r = put_in_force(c, subscription_no, now);
+    if (r == 0)
         return;
     const struct subscription *old = fanout_subscription(c->fanout, subscription_no);
     log_error(
@@ -33,23 +39,34 @@ struct tenant_walk {
     struct writer_job job;
     const struct apply_context *context;
     uint32_t tenant_no, next_no;
+    unsigned tries; /* with next_no */
     int64_t now;
+    struct tenant_walk *next;
 };
 
-/* true when there is more to do. */
-static bool apply_some(struct tenant_walk *w) {
+enum { TRIES_MAX = 5 }; /* with a store that answers others: then it is this subscription's fault */
+
+/* 1: there is more to do. -EIO: the store does not answer. */
+static int apply_some(struct tenant_walk *w) {
     struct fanout *f = w->context->fanout;
     unsigned applied = 0, looked_at = 0;
     for (; w->next_no <= fanout_upper(f); w->next_no++) {
         const struct subscription *s = fanout_subscription(f, w->next_no);
         if (applied == APPLY_A_STEP || looked_at++ == APPLY_LOOKED_AT)
-            return true;
+            return 1;
         if (!s || s->tenant_no != w->tenant_no)
             continue;
-        apply_subscription(w->context, w->next_no, w->now);
+        if (w->context->walks && w->tries < TRIES_MAX) {
+            w->tries++;
+            if (put_in_force(w->context, w->next_no, w->now) < 0)
+                return -EIO;
+        } else {
+            apply_subscription(w->context, w->next_no, w->now);
+        }
+        w->tries = 0;
         applied++;
     }
-    return false;
+    return 0;
 }
 
 static int nothing_to_write(struct writer_job *job, struct store *s) {
@@ -61,11 +78,18 @@ static int nothing_to_write(struct writer_job *job, struct store *s) {
 /* What is put in force is what was committed by then, so a failed commit of others does not matter. */
 static void apply_on(struct writer_job *job, int result) {
     struct tenant_walk *w = (struct tenant_walk *)job;
+    struct apply_walks *walks = w->context->walks;
     (void)result;
-    if (apply_some(w))
+    int r = apply_some(w);
+    if (r > 0) {
         writer_submit_internal(w->context->writer, job);
-    else
+    } else if (r < 0) {
+        LL_PREPEND(walks->stalled, w);
+    } else {
+        if (walks)
+            atomic_fetch_sub(&walks->under_way, 1);
         free(w);
+    }
 }
 
 void apply_tenant(const struct apply_context *c, uint32_t tenant_no, int64_t now) {
@@ -80,7 +104,15 @@ void apply_tenant(const struct apply_context *c, uint32_t tenant_no, int64_t now
                               .tenant_no = tenant_no,
                               .next_no = 1,
                               .now = now};
+    if (c->walks)
+        atomic_fetch_add(&c->walks->under_way, 1);
     apply_on(&w->job, 0);
+}
+
+void apply_go_on(const struct apply_context *c) {
+    struct tenant_walk *w, *next, *stalled = TAKE_PTR(c->walks->stalled);
+    LL_FOREACH_SAFE (stalled, w, next)
+        writer_submit_internal(c->writer, &w->job);
 }
 
 /* ---- disabling ---- */

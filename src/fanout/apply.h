@@ -2,8 +2,16 @@
  * the writer's thread, from a job's done. */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "fanout/fanout.h"
 #include "store/writer.h"
+
+/* Those of apply_tenant, for whoever must know when all is in force. */
+struct apply_walks {
+    atomic_uint under_way;
+    struct tenant_walk *stalled; /* the store did not answer them; of the writer's thread */
+};
 
 struct apply_context {
     struct store *store;
@@ -12,6 +20,7 @@ struct apply_context {
     struct dispatch *dispatch;
     bool server_allow_http;
     struct policy_memo *policies; /* what the snapshots have in common is held once */
+    struct apply_walks *walks; /* NULL: what the store does not answer is put in force with the next start */
 };
 
 /* Whether it was deleted; a store that does not answer says no. */
@@ -27,6 +36,8 @@ enum {
 /* The same for all subscriptions of a changed tenant, in steps between which the writer serves others; the
  * first at once. */
 void apply_tenant(const struct apply_context *c, uint32_t tenant_no, int64_t now);
+/* Those that are stalled go on: the store answers. */
+void apply_go_on(const struct apply_context *c);
 
 /* Within a transaction: disables a subscription for its endpoint's sake: 1. 0 when it is disabled already;
  * -ENOENT when it is gone. Call apply_subscription after the commit. */

@@ -53,7 +53,7 @@ int delivery_loop_put(struct delivery_loop *d, struct subscription *s, const str
 
 static void do_change(struct loop_message *m) {
     struct command *c = (struct command *)m;
-    if (lanes_subscription(c->d->lanes, c->subscription->no)) {
+    if (lanes_serves(c->d->lanes, c->subscription->no)) {
         do_put(m);
         return;
     }

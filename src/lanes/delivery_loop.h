@@ -20,7 +20,7 @@ void delivery_loop_free(struct delivery_loop *d);
  * before there are deliveries). */
 int delivery_loop_put(struct delivery_loop *d, struct subscription *s,
                       const struct lane_start *start) MUST_USE;
-/* Only when it has the lane. */
+/* Only when it serves the lane. */
 int delivery_loop_change(struct delivery_loop *d, struct subscription *s) MUST_USE;
 /* One lane, or (NULL: none) all of these partitions. */
 int delivery_loop_release(struct delivery_loop *d, uint32_t no,

@@ -36,7 +36,8 @@ static void tell_due(struct delivery_loop *d, const struct attempt *a, int64_t d
     struct lane_notice notice = {a->task.subscription_no, due_at};
     const struct dispatch_node *node = &d->o.node;
     if (node->ownership &&
-        ownership_of(node->ownership, a->subscription->tier, notice.subscription_no) != PARTITION_OWN)
+        (!lanes_serves(d->lanes, notice.subscription_no) ||
+         ownership_of(node->ownership, a->subscription->tier, notice.subscription_no) != PARTITION_OWN))
         node->elsewhere(node->arg, &notice, 1);
     else
         lanes_due(d->lanes, notice.subscription_no, due_at, now);

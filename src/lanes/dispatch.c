@@ -67,10 +67,14 @@ void dispatch_free(struct dispatch *d) {
 
 int dispatch_configure(struct dispatch *d, struct subscription *s) {
     struct delivery_loop *loop = d->loops[loop_of(d, s->no)];
-    switch (d->node.ownership ? ownership_of(d->node.ownership, s->tier, s->no) : PARTITION_OWN) {
+    const struct dispatch_node *node = &d->node;
+    switch (node->ownership ? ownership_of(node->ownership, s->tier, s->no) : PARTITION_OWN) {
     case PARTITION_OWN:
-        return delivery_loop_put(loop, s, NULL);
+        if (!node->ownership || !node->holds_back(node->arg, s))
+            return delivery_loop_put(loop, s, NULL);
+        return delivery_loop_change(loop, s);
     case PARTITION_COMING:
+        (void)node->holds_back(node->arg, s); /* it may come too late to be put in place with the others */
         return delivery_loop_change(loop, s);
     case PARTITION_GOING:
     case PARTITION_AWAY:

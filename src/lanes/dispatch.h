@@ -28,6 +28,9 @@ struct dispatch_node {
     const atomic_int_fast64_t *send_until_us;
     /* On the writer's thread: the tier of a lane, TIER_STANDARD of one that is not known. */
     enum tenant_tier (*tier_of)(void *arg, uint32_t subscription_no);
+    /* On the writer's thread: whether the lane, in a partition that is this node's, must not begin here as
+     * yet, for another may still serve it by an older tier. */
+    bool (*holds_back)(void *arg, const struct subscription *s);
     /* Something is due in lanes that are another node's. From any thread. */
     void (*elsewhere)(void *arg, const struct lane_notice *notices, size_t n);
     void *arg;
@@ -69,7 +72,8 @@ void dispatch_stop(struct dispatch *d);
 void dispatch_free(struct dispatch *d);
 
 /* A new or changed subscription: takes effect on the next attempt. Takes its own reference. A lane that is
- * not this node's is let go of. On the writer's thread, as dispatch_remove, or before it has work. */
+ * not this node's is let go of; one that is held back, and not served already, is for dispatch_resume. On the
+ * writer's thread, as dispatch_remove, or before it has work. */
 int dispatch_configure(struct dispatch *d, struct subscription *s) MUST_USE;
 /* The lane of a subscription that was served before, as it was left. */
 int dispatch_resume(struct dispatch *d, struct subscription *s, const struct lane_start *start) MUST_USE;

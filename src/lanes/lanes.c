@@ -231,6 +231,11 @@ void lanes_disinherit(struct lanes *ls, uint32_t no, uint32_t n, int64_t now) {
     lane_refresh(ls, l, now);
 }
 
+bool lanes_serves(struct lanes *ls, uint32_t no) {
+    const struct lane *l = lanes_find(ls, no);
+    return l && !l->removed;
+}
+
 bool lanes_due(struct lanes *ls, uint32_t no, int64_t due_at, int64_t now) {
     struct lane *l = lanes_find(ls, no);
     if (!l)

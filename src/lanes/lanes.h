@@ -75,6 +75,9 @@ void lanes_release_all(struct lanes *ls, const struct partition_set *partitions)
 /* How many of those released have something in flight. */
 uint32_t lanes_leaving(const struct lanes *ls);
 
+/* Whether the lane is there, and neither removed nor released. */
+bool lanes_serves(struct lanes *ls, uint32_t no);
+
 /* The store has something of this lane due at due_at. Unknown lanes are ignored: false. */
 bool lanes_due(struct lanes *ls, uint32_t no, int64_t due_at, int64_t now);
 

@@ -127,6 +127,8 @@
     X(join) \
     X(heartbeat) \
     X(set_node_tiers) \
+    X(change_tier) \
+    X(set_tier_changes) \
     X(send_until) \
     X(bury_node) \
     X(take_partitions) \
@@ -143,6 +145,7 @@
     X(feed_attempts) \
     X(feed_under_way) \
     X(feed_sending) \
+    X(feed_tiers) \
     X(feed_lanes_due) \
     X(feed_tell) \
     X(feed_wait)

@@ -25,6 +25,14 @@ int store_set_node_tiers(struct store *s, uint32_t tiers) {
     return cluster_of(s->backend)->set_node_tiers(s, tiers);
 }
 
+int store_change_tier(struct store *s, uint32_t tenant_no, uint64_t *ret) {
+    return cluster_of(s->backend)->change_tier(s, tenant_no, ret);
+}
+
+int store_set_tier_changes(struct store *s, uint64_t change) {
+    return cluster_of(s->backend)->set_tier_changes(s, change);
+}
+
 const atomic_int_fast64_t *store_send_until(struct store *s) {
     return cluster_of(s->backend)->send_until(s);
 }
@@ -89,6 +97,10 @@ int store_feed_under_way(struct store_feed *f, struct feed_attempt *attempts, si
 
 int store_feed_sending(struct store_feed *f, uint32_t subscription_no, bool *ret) {
     return cluster_of(f->backend)->feed_sending(f, subscription_no, ret);
+}
+
+int store_feed_tiers(struct store_feed *f, struct tier_view *ret) {
+    return cluster_of(f->backend)->feed_tiers(f, ret);
 }
 
 int store_feed_lanes_due(struct store_feed *f, const struct partition_set *partitions, uint32_t *after_no,

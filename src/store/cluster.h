@@ -31,6 +31,11 @@ int store_join(struct store *s, const struct node_entry *e, uint32_t *ret_no, ui
 int store_heartbeat(struct store *s, uint64_t applied) MUST_USE;
 /* It delivers these tiers from now on: 0 before it ends, so that others take its partitions. */
 int store_set_node_tiers(struct store *s, uint32_t tiers) MUST_USE;
+/* Numbers the change of a tenant's tier that this transaction makes. -ENOENT. */
+int store_change_tier(struct store *s, uint32_t tenant_no, uint64_t *ret) MUST_USE;
+/* All changes of tiers up to this number are in force here: no claim that comes after goes by an older
+ * tier. */
+int store_set_tier_changes(struct store *s, uint64_t change) MUST_USE;
 /* Until when this node may send, on the monotonic clock (µs), with a margin for the sending itself: moves on
  * with each commit. */
 const atomic_int_fast64_t *store_send_until(struct store *s);
@@ -82,9 +87,10 @@ struct feed_change {
 };
 /* Up to where a node knows. */
 struct feed_position {
-    uint64_t from;     /* everything before is known */
-    uint64_t known;    /* how many after it are */
-    uint32_t timeline; /* of the database: its transactions' numbers mean something there */
+    uint64_t from;         /* everything before is known */
+    uint64_t known;        /* how many after it are */
+    uint32_t timeline;     /* of the database: its transactions' numbers mean something there */
+    uint64_t tier_changes; /* up to this number they are among what is known */
 };
 enum { FEED_CHANGES_MAX = 1000 };
 /* The next up to FEED_CHANGES_MAX changes that were not told yet, in no particular order; *p is where this
@@ -109,6 +115,16 @@ int store_feed_under_way(struct store_feed *f, struct feed_attempt *attempts, si
                          size_t *ret_n) MUST_USE;
 /* Whether any attempt of this lane is under way. */
 int store_feed_sending(struct store_feed *f, uint32_t subscription_no, bool *ret) MUST_USE;
+/* Whose tiers are known alike to all nodes that deliver, at one moment. A tenant's lanes may be begun by the
+ * node that its tier makes their owner when its own knowledge of the tier is not older, and known to all. */
+enum { TIERS_OPEN_MAX = 4096 };
+struct tier_view {
+    uint64_t in_force;             /* changes up to this number are in force on all of them, … */
+    uint32_t open[TIERS_OPEN_MAX]; /* … but these tenants, ascending, have later ones */
+    size_t n;
+};
+/* -E2BIG: more than TIERS_OPEN_MAX have. */
+int store_feed_tiers(struct store_feed *f, struct tier_view *ret) MUST_USE;
 /* As store_list_lanes_due, of these partitions (whatever their tier). Moves *after_no on; *ret_more: to go on
  * from there. */
 int store_feed_lanes_due(struct store_feed *f, const struct partition_set *partitions, uint32_t *after_no,

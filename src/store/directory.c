@@ -247,7 +247,7 @@ bool directory_key(struct directory *d, const uint8_t hash[32], struct api_key *
 int tenant_of_record(const struct tenant_record *record, struct tenant *ret) {
     struct field_errors errors;
     errors.n = errors.dropped = 0;
-    struct tenant tenant = {.no = record->no};
+    struct tenant tenant = {.no = record->no, .tier_change = record->tier_change};
     if (record->id.n > TENANT_ID_MAX)
         return -EINVAL;
     memcpy(tenant.id, record->id.p, record->id.n);

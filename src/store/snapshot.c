@@ -58,6 +58,7 @@ static int load_owner(struct store *store, uint32_t no, struct tenant *ret) {
 static int complete(struct subscription *s, const struct tenant *owner, const struct signing_key *keys,
                     size_t keys_n, bool server_allow_http) {
     s->tier = owner->tier;
+    s->tier_change = owner->tier_change;
     s->allow_http = owner->allow_http || server_allow_http;
     if (keys_n == 0)
         return 0;

@@ -78,6 +78,7 @@ struct tenant_record {
     struct slice id;
     struct slice doc; /* normalised JSON: what the user set */
     int64_t created_at, updated_at;
+    uint64_t tier_change; /* as in struct tenant */
 };
 int store_insert_tenant(struct store *s, const struct tenant_record *t,
                         uint32_t *ret_no) MUST_USE;                                            /* -EEXIST */

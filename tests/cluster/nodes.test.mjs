@@ -309,3 +309,49 @@ describe('roles', () => {
     }
   }, { flags: [['--tiers', 'premium'], ['--tiers', 'standard,bulk']] });
 });
+
+describe('a tenant’s tier changes', () => {
+  const OF_TIERS = { flags: [['--tiers', 'standard,bulk'], ['--tiers', 'premium']] };
+  const becomePremium = (node, view) => node.api.expect(200, 'PATCH', `/v1/tenants/${view.id}`, { body: { tier: 'premium' } });
+
+  clusterTest('and caps and order hold while its lanes move to another node', 2, async ({ cluster, nodes, receive }) => {
+    const opened = gate();
+    let here = 0;
+    let most = 0;
+    const receiver = await receive(async () => {
+      most = Math.max(most, ++here);
+      await opened.opened;
+      here--;
+      return 204;
+    });
+    const views = await tenantOn(cluster, nodes);
+    const [one] = await subscribe(cluster, views, receiver, 1, { ordering: 'strict', policy: { ...PATIENT, max_in_flight: 1 } });
+    const events = await publishOn(views, 5);
+    await receiver.received(1);
+    await becomePremium(nodes[0], views[0]);
+    await cluster.agreed();
+    await waitFor(async () => (await views[1].get(`/subscriptions/${one.id}/stats`)).in_flight === 1, { what: 'the lane to be with the other node' });
+    opened.open();
+    await arrived(receiver, events, [one]);
+    assert.equal(most, 1, 'at one time');
+    assert.equal(receiver.requests.length, 5, 'nothing was sent twice');
+    const workers = [];
+    for (const event of events) workers.push((await views[1].waitDelivery({ event_id: event.id })).attempts[0].worker_id);
+    assert.deepEqual(workers, ['node-1', 'node-2', 'node-2', 'node-2', 'node-2']);
+  }, OF_TIERS);
+
+  clusterTest('and no other node sends before the one that did is known to have stopped', 2, async ({ cluster, nodes, receive }) => {
+    const lived = [];
+    const receiver = await receive(async () => (lived.push(await cluster.postgres.sql("select count(*) from nodes where name = 'node-1'")), 204));
+    const views = await tenantOn(cluster, nodes);
+    const [one] = await subscribe(cluster, views, receiver, 1, { policy: PATIENT });
+    cluster.freeze(nodes[0]);
+    await becomePremium(nodes[1], views[1]);
+    const events = await publishOn([views[1]], 3);
+    await arrived(receiver, events, [one]);
+    await waitFor(() => lived.length === 3, { what: 'the database to have answered' });
+    assert.deepEqual(lived, ['0', '0', '0'], 'it was declared dead before');
+    cluster.wake(nodes[0]);
+    assert.equal((await nodes[0].exited).code, 75);
+  }, { ...OF_TIERS, ...ONE_DIES });
+});

@@ -8,7 +8,8 @@
 
 struct sim sim;
 
-const char *const plant_names[PLANTS] = {"none", "fence", "inherit", "release", "haste", "send", "forget"};
+const char *const plant_names[PLANTS] = {"none",  "fence", "inherit", "release",
+                                         "haste", "send",  "forget",  "tiers"};
 
 struct event {
     struct heap_node node;
@@ -118,6 +119,10 @@ static void fault(struct process *ignored, void *arg) {
         return;
     struct process *p = any();
     int64_t what = between(0, 9);
+    for (int64_t n = between(0, 4); n > 0; n--)
+        if ((p = any()))
+            process_change_tier(p);
+    p = any();
     if (what <= 3 || running() < 2)
         start_process();
     else if (p && what <= 5) /* now and then for longer than its lease */
@@ -143,15 +148,12 @@ static void publish(struct process *ignored, void *arg) {
 
 static void make_subscriptions(void) {
     for (uint32_t no = 1; no <= LANES; no++) {
-        struct subscription *s = calloc(1, sizeof *s);
-        CHECK(s != NULL && (s->policy = policy_new()) != NULL);
-        atomic_init(&s->refs, 1);
-        s->no = no;
-        s->tenant_no = 1;
-        s->tier = (enum tenant_tier)(no % TIERS);
-        s->policy->max_in_flight = (uint32_t)between(1, 4);
-        s->policy->timeout_ms = TIMEOUT_MS;
-        sim.subscriptions[no] = s;
+        struct policy *policy = policy_new();
+        CHECK(policy != NULL);
+        policy->max_in_flight = (uint32_t)between(1, 4);
+        policy->timeout_ms = TIMEOUT_MS;
+        sim.policies[no] = policy;
+        sim.store.tiers[no] = (enum tenant_tier)(no % TIERS);
     }
 }
 
@@ -172,14 +174,18 @@ static void play(void) {
 }
 
 static void judge_end(void) {
+    uint32_t tiers = 0;
+    for (size_t k = 0; k < NODES; k++)
+        tiers |= sim.processes[k] ? sim.processes[k]->node.me.tiers : 0;
     for (size_t i = 0; i < sim.store.rows_n && !sim.violated; i++)
-        if (sim.store.rows[i].state != ROW_DELIVERED)
+        if (sim.store.rows[i].state != ROW_DELIVERED && tiers & 1U << sim.store.tiers[sim.store.rows[i].lane])
             violate("a delivery was forgotten", sim.store.rows[i].node, sim.store.rows[i].lane);
-    unsigned nodes = running(), least = PARTITIONS, most = 0;
+    unsigned nodes = 0, least = PARTITIONS, most = 0;
     for (size_t k = 0; k < NODES && !sim.violated; k++) {
-        if (!sim.processes[k])
+        if (!sim.processes[k] || !(sim.processes[k]->node.me.tiers & 1))
             continue;
         unsigned have = 0;
+        nodes++;
         for (unsigned i = 0; i < PARTITIONS; i++)
             have += sim.store.owners[0][i] == sim.processes[k]->node.me.no;
         least = have < least ? have : least;
@@ -201,9 +207,9 @@ static void clear(void) {
 
 /* What processes leave behind goes with the program: seeds are few and small. */
 static bool run_seed(uint64_t seed, enum plant plant, bool verbose) {
-    uint64_t sends = sim.sends, moves = sim.moves, burials = sim.burials;
+    uint64_t sends = sim.sends, moves = sim.moves, burials = sim.burials, promotions = sim.promotions;
     sim = (struct sim){.seed = seed, .plant = plant, .verbose = verbose};
-    sim.sends = sends, sim.moves = moves, sim.burials = burials;
+    sim.sends = sends, sim.moves = moves, sim.burials = burials, sim.promotions = promotions;
     rng_seed(&sim.rng, seed);
     make_subscriptions();
     for (int64_t n = between(1, 4); n > 0; n--)
@@ -256,8 +262,9 @@ int main(int argc, char **argv) {
                    plant ? plant_names[plant] : "");
             return 1;
         }
-    printf("%llu seeds, %llu sends, %llu partitions taken, %llu nodes buried\n",
+    printf("%llu seeds, %llu sends, %llu partitions taken, %llu nodes buried, %llu tiers changed\n",
            (unsigned long long)(one ? 1 : seeds), (unsigned long long)sim.sends,
-           (unsigned long long)sim.moves, (unsigned long long)sim.burials);
+           (unsigned long long)sim.moves, (unsigned long long)sim.burials,
+           (unsigned long long)sim.promotions);
     return 0;
 }

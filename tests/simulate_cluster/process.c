@@ -86,6 +86,7 @@ void shares_set(struct node *n) {
 
 struct letter {
     uint32_t lane, n;
+    struct subscription *subscription;
     bool resume;
     struct lane_start start;
     struct partition_set partitions;
@@ -102,12 +103,38 @@ static void post(struct process *p, const struct letter *l, void (*fn)(struct pr
 
 static void do_resume(struct process *p, void *arg) {
     struct letter *l = arg;
-    CHECK(lanes_put(p->lanes, sim.subscriptions[l->lane], &l->start, sim.now) == 0);
+    CHECK(lanes_put(p->lanes, l->subscription, l->resume ? &l->start : NULL, sim.now) == 0);
     free(l);
 }
 
 int dispatch_resume(struct dispatch *d, struct subscription *s, const struct lane_start *start) {
-    post(process_of(d), &(struct letter){.lane = s->no, .start = *start}, do_resume);
+    post(process_of(d), &(struct letter){.subscription = s, .resume = true, .start = *start}, do_resume);
+    return 0;
+}
+
+static void do_change(struct process *p, void *arg) {
+    struct letter *l = arg;
+    if (lanes_serves(p->lanes, l->subscription->no))
+        do_resume(p, arg);
+    else
+        free(l);
+}
+
+static void do_release_one(struct process *p, void *arg) {
+    struct letter *l = arg;
+    lanes_release(p->lanes, l->lane);
+    p->releases_done++;
+    free(l);
+}
+
+int dispatch_configure(struct dispatch *d, struct subscription *s) {
+    struct process *p = process_of(d);
+    struct letter l = {.lane = s->no, .subscription = s};
+    enum partition_state state = ownership_of(&p->node.ownership, s->tier, s->no);
+    bool ours = state == PARTITION_OWN || state == PARTITION_COMING;
+    bool held = ours && tiers_hold(&p->node, s);
+    p->releases_asked += !ours;
+    post(p, &l, !ours ? do_release_one : state == PARTITION_OWN && !held ? do_resume : do_change);
     return 0;
 }
 
@@ -152,15 +179,14 @@ static void do_due(struct process *p, void *arg) {
 int dispatch_wake(struct dispatch *d, const struct lane_notice *notices, size_t n) {
     struct process *p = process_of(d);
     for (size_t i = 0; i < n; i++)
-        if (ownership_of(&p->node.ownership, sim.subscriptions[notices[i].subscription_no]->tier,
+        if (ownership_of(&p->node.ownership, p->subscriptions[notices[i].subscription_no]->tier,
                          notices[i].subscription_no) == PARTITION_OWN)
             post(p, &(struct letter){.lane = notices[i].subscription_no}, do_due);
     return 0;
 }
 
 struct subscription *fanout_subscription(struct fanout *f, uint32_t no) {
-    (void)f;
-    return no >= 1 && no <= LANES ? sim.subscriptions[no] : NULL;
+    return no >= 1 && no <= LANES ? process_of(f)->subscriptions[no] : NULL;
 }
 
 uint32_t fanout_upper(const struct fanout *f) {
@@ -323,6 +349,67 @@ static void reap(struct process *p, void *arg) {
     after(writer_delay(p), p, true, reap_runs, NULL);
 }
 
+/* ---- tiers ---- */
+
+/* A new snapshot of the lane, as the store has it now. */
+static void learn(struct process *p, uint32_t no) {
+    struct subscription *s = calloc(1, sizeof *s);
+    CHECK(s != NULL);
+    atomic_init(&s->refs, 1000000); /* what the process drops goes with the program */
+    s->no = s->tenant_no = no;
+    s->tier = sim.store.tiers[no];
+    s->tier_change = sim.store.tier_change[no];
+    s->policy = sim.policies[no];
+    p->subscriptions[no] = s;
+}
+
+static void change_runs(struct process *p, void *arg) {
+    uint32_t no = (uint32_t)(uintptr_t)arg;
+    if (p->cut_off_until > sim.now || p->frozen_until > sim.now || !store_transaction(p))
+        return;
+    sim.store.tiers[no] = (enum tenant_tier)between(0, TIERS - 1);
+    sim.store.tier_change[no] = ++sim.store.tier_changes;
+    sim.promotions++;
+    learn(p, no);
+    CHECK(dispatch_configure((struct dispatch *)p, p->subscriptions[no]) == 0);
+}
+
+void process_change_tier(struct process *p) {
+    after(writer_delay(p), p, true, change_runs, (void *)(uintptr_t)between(1, LANES));
+}
+
+struct told {
+    bool lanes[LANES + 1];
+};
+
+static void apply_told(struct node *n, void *arg) {
+    struct process *p = process_of(n);
+    const struct told *told = arg;
+    for (uint32_t no = 1; no <= LANES; no++) {
+        if (!told->lanes[no])
+            continue;
+        learn(p, no);
+        CHECK(dispatch_configure((struct dispatch *)p, p->subscriptions[no]) == 0);
+    }
+}
+
+/* What cluster/changes.c does. */
+static void apply_changes(struct process *p) {
+    struct told told = {0};
+    sleep_ms(between(0, 8));
+    if (p->cut_off_until > sim.now)
+        return;
+    uint64_t changes = sim.store.tier_changes;
+    for (uint32_t no = 1; no <= LANES; no++) {
+        told.lanes[no] = sim.store.tier_change[no] != p->tiers_heard[no];
+        p->tiers_heard[no] = sim.store.tier_change[no];
+    }
+    sleep_ms(between(0, 8));
+    while (changes != p->node.tier_changes && node_write(&p->node, NULL, apply_told, &told) < 0)
+        sleep_ms(50);
+    p->node.tier_changes = changes;
+}
+
 /* ---- the node's thread ---- */
 
 static void node_thread(void) {
@@ -341,6 +428,12 @@ static void node_thread(void) {
             n->due_at_us = clock_mono_us() + DUE_EVERY_MS * 1000;
             placing_look_due(n);
         }
+        if (clock_mono_us() >= n->changes_at_us) {
+            n->changes_at_us = clock_mono_us() + between(1, 500) * 1000;
+            apply_changes(p);
+        }
+        if (tiers_pending(n))
+            tiers_run(n);
         node_talk(n, 50);
     }
     membership_leave(n);
@@ -359,17 +452,23 @@ void process_start(void) {
     CHECK(p && (p->stack = malloc(STACK_SIZE)));
     sim.processes[at] = p;
     p->up = true;
-    p->node.me =
-        (struct node_setup){.no = ++sim.last_no, .roles = ROLES_ALL, .tiers = 7, .lease_ms = LEASE_MS};
+    p->node.me = (struct node_setup){.no = ++sim.last_no, .roles = ROLES_ALL, .lease_ms = LEASE_MS};
+    p->node.me.tiers = chance(0.5) ? 7 : (uint32_t)between(1, 7);
     p->node.store = (struct store *)p;
     p->node.feed = (struct store_feed *)p;
     p->node.reader = (struct store_reader *)p;
     p->node.parts.dispatch = (struct dispatch *)p;
+    p->node.parts.fanout = (struct fanout *)p;
+    for (uint32_t no = 1; no <= LANES; no++) {
+        learn(p, no);
+        p->tiers_heard[no] = sim.store.tier_change[no];
+    }
     CHECK((p->node.parts.metrics = metrics_new()) != NULL && tenant_budgets_new(&p->tenants) == 0);
     CHECK(lanes_new(p->tenants, 1000, LEASE_MARGIN_MS, NULL, &p->lanes) == 0);
     size_t k = sim.store.nodes_n++;
     sim.store.nodes[k].no = p->node.me.no;
-    sim.store.nodes[k].tiers = 7;
+    sim.store.nodes[k].tiers = p->node.me.tiers;
+    sim.store.nodes[k].tier_changes = sim.store.tier_changes;
     sim.store.nodes[k].lease_until = sim.now + LEASE_MS;
     renewed(p, sim.now);
     getcontext(&p->context);

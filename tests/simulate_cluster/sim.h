@@ -1,7 +1,7 @@
 /* A simulator of the partition protocol: several nodes on one store, in virtual time, with seeded chance.
- * Real are the plan, membership and placing of nodes (src/cluster) and their lanes (src/lanes); the store,
- * the writers, the loops' threads and the network stand here. A node's thread is a coroutine: wherever the
- * real one waits for the store, others run. */
+ * Real are the plan, membership, placing and changes of tiers of nodes (src/cluster) and their lanes
+ * (src/lanes); the store, the writers, the loops' threads and the network stand here. A node's thread is a
+ * coroutine: wherever the real one waits for the store, others run. */
 #pragma once
 
 #include <ucontext.h>
@@ -29,13 +29,16 @@ enum plant {
     PLANT_HASTE,   /* a node is buried a second before its lease ends */
     PLANT_SEND,    /* a node whose lease is over goes on sending */
     PLANT_FORGET,  /* what is due in lanes that come is not looked for */
+    PLANT_TIERS,   /* a lane whose tier has changed begins while the node before still serves it */
     PLANTS
 };
 extern const char *const plant_names[PLANTS];
 
 /* One process. */
 struct process {
-    struct node node; /* its number is me.no */
+    struct node node;                              /* its number is me.no */
+    struct subscription *subscriptions[LANES + 1]; /* as it knows them */
+    uint64_t tiers_heard[LANES + 1];               /* changes that its feed has told */
     struct lanes *lanes;
     struct tenant_budgets *tenants;
     ucontext_t context;
@@ -62,9 +65,12 @@ struct shared {
     struct {
         uint32_t no, tiers;
         int64_t lease_until;
+        uint64_t tier_changes;
     } nodes[NODES * 64];
     size_t nodes_n;
     uint32_t owners[TIERS][PARTITIONS];
+    enum tenant_tier tiers[LANES + 1]; /* each lane is a tenant's of its own */
+    uint64_t tier_change[LANES + 1], tier_changes;
     struct row rows[ROWS];
     size_t rows_n;
 };
@@ -75,13 +81,13 @@ struct sim {
     int64_t now;
     enum plant plant;
     struct shared store;
-    struct subscription *subscriptions[LANES + 1];
+    struct policy *policies[LANES + 1];
     struct process *processes[NODES], *running; /* whose thread runs */
     ucontext_t scheduler;
     uint32_t last_no;
     bool violated;
     bool verbose;
-    uint64_t sends, moves, burials;
+    uint64_t sends, moves, burials, promotions;
 };
 extern struct sim sim;
 
@@ -111,4 +117,6 @@ struct process *process_of(const void *node);
 void process_start(void);
 void process_end(struct process *p);
 void process_stop(struct process *p); /* planned */
+/* It changes some lane's tier. */
+void process_change_tier(struct process *p);
 void tell_lane(struct process *from, uint32_t lane, int64_t due_at);

@@ -83,6 +83,13 @@ int store_set_node_tiers(struct store *s, uint32_t tiers) {
     return 0;
 }
 
+int store_set_tier_changes(struct store *s, uint64_t change) {
+    size_t i = find_node(process_of(s)->node.me.no);
+    if (i < sim.store.nodes_n)
+        sim.store.nodes[i].tier_changes = change;
+    return 0;
+}
+
 /* ---- the feed: each call takes its time ---- */
 
 static int ask(struct store_feed *f) {
@@ -106,6 +113,24 @@ int store_feed_view(struct store_feed *f, struct cluster_view *ret) {
     ret->clock_offset_us = 0;
     ret->clock_error_us = 1000;
     sleep_ms(between(0, 8)); /* what it tells is of then */
+    return 0;
+}
+
+int store_feed_tiers(struct store_feed *f, struct tier_view *ret) {
+    int r = ask(f);
+    if (r < 0)
+        return r;
+    ret->in_force = UINT64_MAX;
+    ret->n = 0;
+    if (sim.plant == PLANT_TIERS)
+        return 0;
+    for (size_t i = 0; i < sim.store.nodes_n; i++)
+        if (sim.store.nodes[i].tier_changes < ret->in_force)
+            ret->in_force = sim.store.nodes[i].tier_changes;
+    for (uint32_t no = 1; no <= LANES; no++)
+        if (sim.store.tier_change[no] > ret->in_force)
+            ret->open[ret->n++] = no;
+    sleep_ms(between(0, 8));
     return 0;
 }
 
@@ -178,9 +203,22 @@ static unsigned attempting(uint32_t lane) {
     return n;
 }
 
+/* The lane's partition is its own in some tier, and nobody else who can write serves the lane. */
+static void judge_claim(const struct process *p, uint32_t lane) {
+    bool owned = false;
+    for (int tier = 0; tier < TIERS; tier++)
+        owned |= sim.store.owners[tier][partition_of(lane)] == p->node.me.no;
+    if (!owned)
+        violate("a lane is claimed by a node that does not own it", p->node.me.no, lane);
+    for (size_t i = 0; i < NODES; i++) {
+        const struct process *other = sim.processes[i];
+        if (other && other != p && store_knows(other->node.me.no) && lanes_serves(other->lanes, lane))
+            violate("a lane is claimed while another node serves it", p->node.me.no, lane);
+    }
+}
+
 void store_claim_rows(struct process *p, struct lane_claim *claim, uint32_t *rows, size_t *n) {
     uint32_t lane = claim->subscription_no;
-    const struct subscription *s = sim.subscriptions[lane];
     claim->claimed = 0;
     claim->next_due_at = INT64_MAX;
     for (uint32_t i = 0; i < sim.store.rows_n; i++) {
@@ -200,9 +238,9 @@ void store_claim_rows(struct process *p, struct lane_claim *claim, uint32_t *row
         rows[(*n)++] = i;
         claim->claimed++;
     }
-    if (claim->claimed && sim.store.owners[s->tier][partition_of(lane)] != p->node.me.no)
-        violate("a lane is claimed by a node that does not own it", p->node.me.no, lane);
-    if (claim->claimed && attempting(lane) > s->policy->max_in_flight)
+    if (claim->claimed)
+        judge_claim(p, lane);
+    if (claim->claimed && attempting(lane) > sim.policies[lane]->max_in_flight)
         violate("more attempts are under way in a lane than its cap", p->node.me.no, lane);
 }
 
@@ -219,7 +257,7 @@ void store_reap(struct process *p) {
         struct row *row = &sim.store.rows[i];
         int64_t late = sim.now - row->lease_until;
         bool ours =
-            ownership_of(&p->node.ownership, sim.subscriptions[row->lane]->tier, row->lane) == PARTITION_OWN;
+            ownership_of(&p->node.ownership, p->subscriptions[row->lane]->tier, row->lane) == PARTITION_OWN;
         if (row->state != ROW_ATTEMPTING || late < REAP_GRACE_MS || !(ours || late > LOST_NOTICE_MS))
             continue;
         row->state = ROW_DUE;

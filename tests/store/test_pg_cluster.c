@@ -483,6 +483,67 @@ static void test_no_job_is_numbered_behind_who_has_asked_for_the_last(void **sta
     leave(&c);
 }
 
+static struct tier_view look_at_tiers(struct node *n) {
+    struct tier_view v;
+    assert_int_equal(store_feed_tiers(n->feed, &v), 0);
+    return v;
+}
+
+static void tell_tiers(struct node *n, uint64_t change) {
+    assert_int_equal(store_begin(n->store), 0);
+    assert_int_equal(store_set_tier_changes(n->store, change), 0);
+    assert_int_equal(store_commit(n->store), 0);
+}
+
+static void change_tier(struct node *n, uint32_t tenant_no, uint64_t expected) {
+    uint64_t change = 0;
+    assert_int_equal(store_begin(n->store), 0);
+    assert_int_equal(store_change_tier(n->store, UINT16_MAX, &change), -ENOENT);
+    assert_int_equal(store_change_tier(n->store, tenant_no, &change), 0);
+    assert_int_equal(store_commit(n->store), 0);
+    assert_int_equal(change, expected);
+}
+
+static void test_a_change_of_a_tier_is_open_until_all_have_it(void **state) {
+    struct fixture *f = *state;
+    struct feed_change changes[FEED_CHANGES_MAX];
+    struct feed_position position;
+    struct tenant_record tenant;
+    struct node a, b, c;
+    uint32_t tenant_no = make_tenant(f);
+    size_t n;
+    join(f, &a, 7, LEASE_MS);
+    join(f, &b, 7, LEASE_MS);
+    struct tier_view v = look_at_tiers(&a);
+    assert_true(v.in_force == 0 && v.n == 0);
+    change_tier(&a, tenant_no, 1);
+    assert_int_equal(store_feed_changes(b.feed, changes, &n, &position), 0);
+    assert_int_equal(position.tier_changes, 1);
+    assert_int_equal(store_begin(b.store), 0);
+    assert_int_equal(store_get_tenant(b.store, tenant_no, &tenant), 0);
+    assert_int_equal(tenant.tier_change, 1);
+    assert_int_equal(store_commit(b.store), 0);
+    /* One that joins has read it. */
+    join(f, &c, 7, LEASE_MS);
+    tell_tiers(&a, 1);
+    v = look_at_tiers(&c);
+    assert_true(v.in_force == 0 && v.n == 1 && v.open[0] == tenant_no);
+    tell_tiers(&b, 1);
+    v = look_at_tiers(&c);
+    assert_true(v.in_force == 1 && v.n == 0);
+    /* What changes again is open again. */
+    change_tier(&b, tenant_no, 2);
+    tell_tiers(&a, 2);
+    v = look_at_tiers(&a);
+    assert_true(v.in_force == 1 && v.n == 1 && v.open[0] == tenant_no);
+    tell_tiers(&b, 2);
+    leave(&c);
+    v = look_at_tiers(&a);
+    assert_true(v.in_force == 2 && v.n == 0);
+    leave(&a);
+    leave(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_partitions_have_one_owner),
@@ -493,6 +554,7 @@ int main(void) {
         STORE_TEST(test_nodes_hear_each_other),
         STORE_TEST(test_one_node_has_a_duty),
         STORE_TEST(test_a_job_does_not_go_back),
+        STORE_TEST(test_a_change_of_a_tier_is_open_until_all_have_it),
         STORE_TEST(test_no_job_is_numbered_behind_who_has_asked_for_the_last),
     };
     if (!getenv("POSTHORN_TEST_STORE")) {

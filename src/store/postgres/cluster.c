@@ -15,8 +15,11 @@ int postgres_join(struct store *store, const struct node_entry *e, uint32_t *ret
     pg_int(p, (int32_t)e->roles);
     pg_int(p, (int32_t)e->tiers);
     _cleanup_pg_rows_ struct pg_rows rows = {0};
-    int r = pg_query_row(&s->writer,
-                         "UPDATE nodes SET name=$2, roles=$3, tiers=$4 WHERE no=$1 RETURNING slot", &rows);
+    int r = pg_query_row(
+        &s->writer,
+        "UPDATE nodes SET name=$2, roles=$3, tiers=$4, tier_changes=(SELECT coalesce(max(tier_change), 0)"
+        " FROM tenants WHERE tier_change>0) WHERE no=$1 RETURNING slot",
+        &rows);
     if (r <= 0)
         return r < 0 ? r : -EIO;
     *ret_no = s->node.no;
@@ -41,6 +44,33 @@ int postgres_set_node_tiers(struct store *store, uint32_t tiers) {
     pg_int(p, (int32_t)s->node.no);
     pg_int(p, (int32_t)tiers);
     return pg_send(&s->writer, "UPDATE nodes SET tiers=$2 WHERE no=$1");
+}
+
+/* Numbers are given and committed by one transaction at a time: whoever sees one sees all before it. */
+int postgres_change_tier(struct store *store, uint32_t tenant_no, uint64_t *ret) {
+    struct pg_store *s = pg_of(store);
+    int r = pg_send(&s->writer,
+                    "SELECT pg_advisory_xact_lock(" PG_LOCK_CLASS ", hashtext(current_schema() || 'tiers'))");
+    if (r < 0)
+        return r;
+    pg_int(pg_params(&s->writer), (int32_t)tenant_no);
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
+    r = pg_query_row(&s->writer,
+                     "UPDATE tenants SET tier_change=(SELECT coalesce(max(tier_change), 0) + 1 FROM tenants"
+                     " WHERE tier_change>0) WHERE no=$1 RETURNING tier_change",
+                     &rows);
+    if (r <= 0)
+        return r < 0 ? r : -ENOENT;
+    *ret = (uint64_t)pg_column_int(&rows, 0);
+    return 0;
+}
+
+int postgres_set_tier_changes(struct store *store, uint64_t change) {
+    struct pg_store *s = pg_of(store);
+    struct pg_params *p = pg_params(&s->writer);
+    pg_int(p, (int32_t)s->node.no);
+    pg_bigint(p, (int64_t)change);
+    return pg_send(&s->writer, "UPDATE nodes SET tier_changes=$2 WHERE no=$1");
 }
 
 void pg_node_renewed(struct pg_store *s, int64_t sent_us) {

@@ -43,6 +43,7 @@ void pg_read_tenant(const struct pg_rows *rows, struct tenant_record *ret) {
         .doc = pg_column_slice(rows, 2),
         .created_at = pg_column_int(rows, 3),
         .updated_at = pg_column_int(rows, 4),
+        .tier_change = (uint64_t)pg_column_int(rows, 5),
     };
 }
 
@@ -131,7 +132,7 @@ int postgres_next_tenant(struct store *store, uint32_t after_no, struct tenant_r
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
     pg_read_tenant(rows, ret);
-    *ret_deleted = pg_column_int(rows, 5) != 0;
+    *ret_deleted = pg_column_int(rows, 6) != 0;
     return 0;
 }
 

@@ -207,15 +207,17 @@ int postgres_feed_changes(struct store_feed *feed, struct feed_change *ret, size
     /* One row at least, for the snapshot: what was committed before its oldest open transaction is final. */
     r = pg_query(&f->conn,
                  "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, c.xid::text::bigint, c.kind,"
-                 " c.tenant, c.no FROM (SELECT 1) one LEFT JOIN changes c"
+                 " c.tenant, c.no, (SELECT coalesce(max(tier_change), 0) FROM tenants WHERE tier_change>0)"
+                 " FROM (SELECT 1) one LEFT JOIN changes c"
                  " ON c.xid>=($1::bigint)::text::xid8 AND c.node<>$2",
                  &rows);
-    uint64_t xmin = f->at.from, above = 0;
+    uint64_t xmin = f->at.from, above = 0, tiers = f->at.tier_changes;
     size_t n = 0;
     bool more = false;
     again_none(f);
     while (r == 0 && pg_next(&rows)) {
         xmin = (uint64_t)pg_column_int(&rows, 0);
+        tiers = (uint64_t)pg_column_int(&rows, 5);
         if (pg_column_null(&rows, 1))
             break;
         struct change_key key = {pg_column_int(&rows, 1), (uint64_t)pg_column_int(&rows, 4),
@@ -238,7 +240,8 @@ int postgres_feed_changes(struct store_feed *feed, struct feed_change *ret, size
     if (r < 0)
         return r;
     if (!more) {
-        f->at = (struct feed_position){.from = xmin, .known = above, .timeline = f->at.timeline};
+        f->at = (struct feed_position){
+            .from = xmin, .known = above, .timeline = f->at.timeline, .tier_changes = tiers};
         forget(f, false);
     }
     *p = f->at;
@@ -306,6 +309,30 @@ int postgres_feed_sending(struct store_feed *feed, uint32_t subscription_no, boo
         &rows);
     *ret = r > 0;
     return r < 0 ? r : 0;
+}
+
+int postgres_feed_tiers(struct store_feed *feed, struct tier_view *ret) {
+    struct pg_feed *f = feed_of(feed);
+    struct pg_params *p = pg_params(&f->conn);
+    pg_int(p, ROLE_DELIVER);
+    pg_int(p, TIERS_OPEN_MAX + 1);
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
+    int r = pg_query(&f->conn,
+                     "WITH known AS (SELECT coalesce(min(tier_changes), 0) AS change FROM nodes"
+                     " WHERE roles & $1 <> 0) SELECT change, no FROM known LEFT JOIN tenants"
+                     " ON tier_change>0 AND tier_change>change ORDER BY no LIMIT $2",
+                     &rows);
+    size_t n = 0;
+    while (r == 0 && pg_next(&rows)) {
+        ret->in_force = (uint64_t)pg_column_int(&rows, 0);
+        if (pg_column_null(&rows, 1))
+            break;
+        if (n == TIERS_OPEN_MAX)
+            return -E2BIG;
+        ret->open[n++] = (uint32_t)pg_column_int(&rows, 1);
+    }
+    ret->n = n;
+    return r;
 }
 
 int postgres_feed_lanes_due(struct store_feed *feed, const struct partition_set *partitions,

@@ -118,7 +118,7 @@ enum pg_change { PG_CHANGE_TENANT = 1, PG_CHANGE_SUBSCRIPTION = 2, PG_CHANGE_KEY
 int pg_note_change(struct pg_store *s, enum pg_change kind, uint32_t tenant_no, uint64_t no) MUST_USE;
 
 /* Columns: no, id, doc, created_at, updated_at */
-#define PG_TENANT_COLUMNS "no, id, doc, created_at, updated_at"
+#define PG_TENANT_COLUMNS "no, id, doc, created_at, updated_at, tier_change"
 void pg_read_tenant(const struct pg_rows *rows, struct tenant_record *ret);
 /* Columns: no, tenant, key, tail, status, disabled_reason, doc, created_at, updated_at, resumed_at,
  * failing_since, raised_since, jobs_settled, relane, headers, headers_key */
