@@ -4,6 +4,7 @@
 
 #include "base/random.h"
 #include "core/url.h"
+#include "store/cluster.h"
 
 int operator_judge(const char *url, const struct address_policy *addresses, bool allow_http,
                    const char **ret_reason) {
@@ -91,13 +92,16 @@ static int put(const struct operator_options *o, struct found found, int64_t now
 
 int operator_prepare(const struct operator_options *o, int64_t now) {
     struct found found = {0};
-    int r = store_list_subscriptions(o->reader, TENANT_OPERATOR, -1, 0, 1, take_found, &found);
-    if (r < 0 || (!o->url && !found.no))
-        return r;
-    r = store_begin(o->store);
+    int r = store_begin(o->store);
     if (r < 0)
         return r;
-    r = o->url ? put(o, found, now) : store_delete_subscription(o->store, found.no, now);
+    r = store_be_alone(o->store); /* nodes that start at one time make one */
+    if (r == 0)
+        r = store_list_subscriptions(o->reader, TENANT_OPERATOR, -1, 0, 1, take_found, &found);
+    if (r == 0 && o->url)
+        r = put(o, found, now);
+    else if (r == 0 && found.no)
+        r = store_delete_subscription(o->store, found.no, now);
     if (r == 0)
         return store_commit(o->store);
     store_rollback(o->store);

@@ -5,6 +5,8 @@
 #include "base/clock.h"
 #include "base/random.h"
 
+enum { TRIES_MAX = 3 }; /* of a request whose idempotency key another node takes at the same time */
+
 struct ingest {
     struct ingest_options o;
 };
@@ -138,6 +140,7 @@ static void expect_keys(struct writer_job *job, struct store *st) {
 
 static int accept_request(struct writer_job *job, struct store *st) {
     struct ingest_request *q = (struct ingest_request *)((char *)job - offsetof(struct ingest_request, job));
+    q->deliveries = 0;
     int r = q->idempotency_key.p ? fold_whole_request(q, st) : 0;
     if (r != 0)
         return r < 0 ? r : 0;
@@ -186,6 +189,10 @@ static void record_spans(struct ingest_request *q, int result, bool accepted) {
 static void request_done(struct writer_job *job, int result) {
     struct ingest_request *q = (struct ingest_request *)((char *)job - offsetof(struct ingest_request, job));
     uint64_t accepted = 0;
+    if (result < 0 && job->clashed && ++q->tries < TRIES_MAX) {
+        writer_submit_internal(q->ingest->o.writer, job);
+        return;
+    }
     for (size_t i = 0; result == 0 && i < q->n; i++)
         accepted += !q->events[i].duplicate;
     if (accepted)
@@ -249,7 +256,7 @@ int ingest_submit(struct ingest *i, struct ingest_request *r, int64_t now) {
         r->events[k].envelope = NULL;
     r->kept_trace = NULL;
     r->span = 0;
-    r->deliveries = 0;
+    r->tries = 0;
     r->ingest = i;
     r->submitted_at = now;
     r->duplicate = false;

@@ -56,6 +56,7 @@ struct ingest_request {
     uint64_t span;                                  /* of the request, 0: not recorded */
     int64_t submitted_us, fanout_us, fanned_out_us; /* monotonic, when it is recorded */
     uint32_t deliveries;
+    unsigned tries;
     int64_t submitted_at;
 };
 

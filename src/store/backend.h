@@ -134,6 +134,8 @@
     X(take_partitions) \
     X(give_partitions) \
     X(take_job) \
+    X(clashed) \
+    X(be_alone) \
     X(try_duty) \
     X(feed_applied) \
     X(feed_open)

@@ -57,6 +57,14 @@ int store_take_job(struct store *s, uint64_t after_key, struct fanout_job *ret) 
     return r == 0 && n == 0 ? -ENOENT : r;
 }
 
+bool store_clashed(struct store *s) {
+    return s->backend->cluster && s->backend->cluster->clashed(s);
+}
+
+int store_be_alone(struct store *s) {
+    return s->backend->cluster ? s->backend->cluster->be_alone(s) : 0;
+}
+
 int store_try_duty(struct store *s, enum store_duty duty, bool *ret) {
     if (s->backend->cluster)
         return s->backend->cluster->try_duty(s, duty, ret);

@@ -52,6 +52,12 @@ int store_give_partitions(struct store *s, enum tenant_tier tier, const uint16_t
  * none while changes that the job may depend on are not in force here. -ENOENT. On a store that is not shared
  * the first that store_list_jobs gives. */
 int store_take_job(struct store *s, uint64_t after_key, struct fanout_job *ret) MUST_USE;
+/* Whether the transaction that was rolled back last came to nothing because another node has written the same
+ * at the same time, an idempotency key: what is tried again finds it. On a store that is not shared: false.
+ */
+bool store_clashed(struct store *s);
+/* Within a transaction, to its end: no other node is past this call in one of its own. */
+int store_be_alone(struct store *s) MUST_USE;
 /* Whether this node has the duty of this number, which one node at a time has, for as long as its connection
  * lasts. On a store that is not shared: always. */
 enum store_duty { DUTY_HOUSEKEEPING, DUTIES };

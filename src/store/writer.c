@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "observe/metrics.h"
+#include "store/cluster.h"
 
 /* A transaction holds at most this many jobs, so that the first of them is not kept waiting by an endless
  * stream. */
@@ -151,7 +152,14 @@ static void *writer_main(void *arg) {
         int64_t began = clock_mono_us();
         int r = run_batch(w->store, batch);
         int64_t ended = clock_mono_us();
-        tell(w, r, n, ended);
+        bool clashed = r < 0 && store_clashed(w->store);
+        if (clashed)
+            log_warn(
+                "another node has written the same at the same time: a transaction is void, and what can be "
+                "is tried again",
+                log_int("jobs", (int64_t)n));
+        else
+            tell(w, r, n, ended);
         if (w->metrics) {
             metrics_observe(w->metrics, METRIC_STORE_COMMIT, (double)(ended - began) / 1e6);
             metrics_observe(w->metrics, METRIC_STORE_BATCH_SIZE, (double)n);
@@ -161,6 +169,7 @@ static void *writer_main(void *arg) {
         while (batch) {
             struct writer_job *job = batch;
             batch = job->next;
+            job->clashed = clashed;
             job->done(job, r < 0 ? r : job->result);
         }
         store_tidy(w->store, load_after(w, n));

@@ -23,6 +23,7 @@ struct writer_job {
     /* On the writer's thread, after the commit (or its failure): result is run's, or the commit's error. Must
      * be quick. The job may be freed here. */
     void (*done)(struct writer_job *job, int result);
+    bool clashed;  /* result, when it failed: as store_clashed; it may be submitted again */
     int result;    /* private */
     bool admitted; /* private */
     bool guarded;  /* run in a savepoint, undone when run's result is negative: for control-plane changes */

@@ -59,6 +59,12 @@ async function arrived(receiver, events, subscriptions) {
 
 const seen = (receiver) => new Set(receiver.requests.map((request) => request.headers['webhook-id']));
 
+/** So many transactions wait for a lock. */
+function waiting(cluster, count) {
+  const locks = async () => Number(await cluster.postgres.sql('select count(*) from pg_locks where not granted'));
+  return waitFor(async () => (await locks()) >= count, { every: 20, what: `${count} transactions to wait` });
+}
+
 async function publishOn(views, count, fields) {
   const events = [];
   for (let i = 0; i < count; i++) events.push(await views[i % views.length].publish('invoice.paid', { i }, fields));
@@ -137,6 +143,31 @@ describe('nodes share one store', () => {
     }
   });
 
+  clusterTest('a new idempotency key that comes to two nodes at one time is one event', 2, async ({ cluster, nodes }) => {
+    const views = await tenantOn(cluster, nodes);
+    /** Each node has looked for the key, and found none, when the first of them writes it. */
+    const both = async (key, bodies) => {
+      const holder = await cluster.postgres.connect();
+      try {
+        await holder.query('begin');
+        await holder.query('lock table idempotency in share mode');
+        const answers = views.map((view, i) => view.request('POST', '/events', { headers: { 'idempotency-key': key }, body: bodies[i] }));
+        await waiting(cluster, 2);
+        await holder.query('commit');
+        return await Promise.all(answers);
+      } finally {
+        await holder.end();
+      }
+    };
+    const body = { type: 'invoice.paid', data: 1 };
+    const same = await both('once', [body, body]);
+    assert.deepEqual(same.map((answer) => answer.status), [202, 202]);
+    assert.equal(same[0].json.id, same[1].json.id);
+    assert.deepEqual(same.map((answer) => answer.json.duplicate).sort(), [false, true]);
+    const different = await both('twice', [body, { type: 'invoice.paid', data: 2 }]);
+    assert.deepEqual(different.map((answer) => answer.status).sort(), [202, 409]);
+  });
+
   clusterTest('fan-outs are shared out, and reach everybody', 3, async ({ cluster, nodes, receive }) => {
     const receiver = await receive([204], { keep: true });
     const views = await tenantOn(cluster, nodes);
@@ -147,6 +178,24 @@ describe('nodes share one store', () => {
 });
 
 describe('nodes come and go', () => {
+  clusterTest('two that start at one time make one operator’s webhook', 1, async ({ cluster, receive }) => {
+    const receiver = await receive();
+    const secret = `whsec_${Buffer.alloc(32, 'operator').toString('base64')}`;
+    const flags = ['--operator-url', receiver.url('/operator'), '--operator-secret', secret];
+    const holder = await cluster.postgres.connect();
+    try {
+      await holder.query('begin');
+      await holder.query('lock table subscriptions in share mode');
+      const started = [cluster.join(flags), cluster.join(flags)];
+      await waiting(cluster, 2);
+      await holder.query('commit');
+      await Promise.all(started);
+    } finally {
+      await holder.end();
+    }
+    assert.equal(await cluster.postgres.sql('select count(*) from subscriptions where tenant = 0'), '1');
+  });
+
   clusterTest('a killed node’s lanes move after its lease, and nothing is lost', 3, async ({ cluster, nodes, receive }) => {
     const receiver = await receive();
     const views = await tenantOn(cluster, nodes);

@@ -174,6 +174,16 @@ int postgres_take_job(struct store *store, uint64_t after_key, struct fanout_job
     return 0;
 }
 
+bool postgres_clashed(struct store *store) {
+    return strcmp(pg_of(store)->writer.sqlstate, "23505") == 0;
+}
+
+int postgres_be_alone(struct store *store) {
+    return pg_query(&pg_of(store)->writer,
+                    "SELECT pg_advisory_xact_lock(" PG_LOCK_CLASS ", hashtext(current_schema() || 'alone'))",
+                    NULL);
+}
+
 /* A lock of the session: it lasts until the connection ends. */
 int postgres_try_duty(struct store *store, enum store_duty duty, bool *ret) {
     struct pg_store *s = pg_of(store);

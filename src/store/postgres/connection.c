@@ -26,6 +26,7 @@ static const char *advice_for(const char *sqlstate) {
         {"53200", "the database is out of memory: give it more, or lower its settings"},
         {"57014", "a statement took too long: look for locks and load in pg_stat_activity"},
         {"25P03", "this process was held up within a transaction: look for a frozen or overloaded machine"},
+        {"23505", "another node has written the same at the same time: it is tried again"},
         {"40", "transactions stood in each other's way: whoever asked is told to try again"},
         {"25006", "the server is read-only: let the URL name the primary"},
         {"42501", "the user lacks rights: make it the owner of posthorn's tables"},

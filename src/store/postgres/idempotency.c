@@ -130,8 +130,8 @@ static int note_taken(struct pg_keys *k, uint64_t hash) {
     return 0;
 }
 
-/* Two nodes that take the same new key at the same time: the later commit fails as a whole, and whoever
- * comes again finds the key. */
+/* Two nodes that take the same new key at the same time: the later commit fails as a whole (store_clashed),
+ * and what is tried again finds the key. */
 int postgres_insert_idempotency(struct store *s, const struct idempotency_record *r) {
     _cleanup_buf_ struct buf ids = {0};
     ids_pack(r->ids, r->ids_n, &ids);
