@@ -233,14 +233,13 @@ int stages_start(struct server *s) {
         r = start_replayer(s);
     if (r < 0)
         return r;
-    s->apply =
-        (struct apply_context){.store = s->store,
-                               .writer = s->writer,
-                               .fanout = s->fanout,
-                               .dispatch = s->dispatch,
-                               .server_allow_http = s->c->allow_http,
-                               .policies = &s->policies,
-                               .walks = s->self.node ? node_walks(s->self.node) : NULL};
+    s->apply = (struct apply_context){.store = s->store,
+                                      .writer = s->writer,
+                                      .fanout = s->fanout,
+                                      .dispatch = s->dispatch,
+                                      .server_allow_http = s->c->allow_http,
+                                      .policies = &s->policies,
+                                      .walks = s->self.node ? node_walks(s->self.node) : NULL};
     writer_on_end(s->writer, after_transaction, s);
     r = start_lanes(s);
     struct ingest_options ingest = {s->writer, s->fanout,  s->dispatch, s->bodies,

@@ -16,6 +16,7 @@ enum {
     INHERITED_EVERY_MS = 200,
     WAITS_EVERY_MS = 300,
     TIERS_EVERY_MS = 25, /* while a change of a tier is not in force everywhere */
+    QUOTAS_EVERY_MS = 500,
     LOOKS_A_LEASE = 10,
     LOOK_EVERY_MS_MAX = 1000, /* a long lease is no reason to share out late */
     FORGOTTEN_MS = 10000,
@@ -126,6 +127,8 @@ static void turn(struct node *n) {
         deletions_run(n);
     if (tiers_pending(n) && is_time(&n->tiers_at_us, TIERS_EVERY_MS))
         tiers_run(n);
+    if (quotas_pending(n) && is_time(&n->quotas_at_us, QUOTAS_EVERY_MS))
+        quotas_run(n);
 }
 
 static int64_t earliest(const struct node *n) {
@@ -136,6 +139,8 @@ static int64_t earliest(const struct node *n) {
         at_us = n->inherited_at_us;
     if (tiers_pending(n) && n->tiers_at_us < at_us)
         at_us = n->tiers_at_us;
+    if (quotas_pending(n) && n->quotas_at_us < at_us)
+        at_us = n->quotas_at_us;
     return n->waits_at_us < at_us ? n->waits_at_us : at_us;
 }
 
@@ -285,6 +290,7 @@ void node_end(struct node *n) {
 void node_free(struct node *n) {
     if (!n)
         return;
+    quotas_clear(n);
     store_reader_close(n->reader);
     store_feed_close(n->feed);
     if (n->wake_fd >= 0)

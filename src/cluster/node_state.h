@@ -1,6 +1,6 @@
 /* A node from the inside, as the rooms behind node.h share it: node.c (its thread), membership.c, placing.c,
- * tiers.c, changes.c, notices.c, questions.c, deletions.c, shares.c. On the node's thread unless said
- * otherwise. */
+ * tiers.c, changes.c, notices.c, questions.c, deletions.c, shares.c, quotas.c. On the node's thread unless
+ * said otherwise. */
 #pragma once
 
 #include <pthread.h>
@@ -53,7 +53,8 @@ struct node {
 
     struct cluster_view view;
     int64_t looked_at_us, well_since_us; /* the last look at the store; since when there was no long gap */
-    int64_t look_at_us, changes_at_us, due_at_us, inherited_at_us, jobs_at_us, waits_at_us, tiers_at_us;
+    int64_t look_at_us, changes_at_us, due_at_us, inherited_at_us, jobs_at_us, waits_at_us, tiers_at_us,
+        quotas_at_us;
     struct feed_change changes[FEED_CHANGES_MAX];
     size_t changes_n;
     struct feed_position position;
@@ -66,6 +67,10 @@ struct node {
     struct tier_view tiers_next;              /* … as is what it is to become, … */
     uint32_t settled_to;                      /* … and is for lanes below this number */
     atomic_bool holding;                      /* some lane is held back */
+
+    struct quota *quotas; /* in use, here or elsewhere */
+    struct quota_asked *asked_elsewhere;
+    int64_t quotas_run_us;
 
     /* Of all threads, under the lock. */
     pthread_mutex_t lock;
@@ -140,6 +145,13 @@ void deletions_asked(struct node *n, uint32_t no);
 void deletions_answer(struct node *n);
 /* On the writer's thread: a subscription that another node has deleted. */
 void deletions_remove(struct node *n, uint32_t no);
+
+/* ---- quotas.c ---- */
+bool quotas_pending(const struct node *n);
+/* What was asked for here is told, and quotas are shared out by what all have told. */
+void quotas_run(struct node *n);
+void quotas_heard(struct node *n, const char *text);
+void quotas_clear(struct node *n);
 
 /* ---- shares.c: on the writer's thread ---- */
 /* Tenants' caps, as far as they are this node's. */

@@ -5,6 +5,7 @@
  *   n              partitions are free
  *   x NODE NO      does NODE still send for the deleted subscription NO?
  *   s NO           nothing of the deleted subscription NO is sent any more
+ *   e NODE TENANT:N …  so many events a second are asked of NODE by these tenants
  *   q NODE … / r   what does the lane tell of itself? and the answer (questions.c) */
 #include <errno.h>
 #include <stdio.h>
@@ -128,6 +129,9 @@ void notices_hear(void *arg, const char *text) {
     case 's':
         if (sscanf(text, "s %u", &no) == 1)
             deletions_heard(n, no);
+        break;
+    case 'e':
+        quotas_heard(n, text);
         break;
     case 'q':
         questions_heard(n, text);

@@ -10,10 +10,13 @@
 
 enum { TENANTS_A_PAGE = 1000, KEYS_MAX = 1000000 };
 #define BURST_MIN 1000
+#define WHOLE     1000000 /* of a share */
 
 struct tenant_entry {
     struct tenant tenant;
     atomic_int_fast64_t busy_until_us; /* GCRA: when the bucket, left alone, is full again */
+    atomic_uint share;                 /* of the quota, in parts of WHOLE */
+    atomic_uint_fast64_t asked;
     bool left_out;
     UT_hash_handle by_id, by_no;
 };
@@ -84,6 +87,7 @@ static int insert_tenant(struct directory *d, const struct tenant *tenant) {
     if (!t)
         return -ENOMEM;
     t->tenant = *tenant;
+    atomic_init(&t->share, WHOLE);
     HASH_ADD(by_no, d->tenants_by_no, tenant.no, sizeof t->tenant.no, t);
     if (t->left_out) {
         free(t);
@@ -170,8 +174,11 @@ bool directory_tenant_after(struct directory *d, uint32_t after_no, struct tenan
 
 /* The generic cell rate algorithm: one number, moved without a lock. */
 static bool take(struct tenant_entry *t, unsigned n, int64_t now_us, unsigned *ret_wait_seconds) {
-    uint32_t rate = t->tenant.limits.events_per_second;
-    uint32_t burst = rate > BURST_MIN ? rate : BURST_MIN;
+    double share = (double)atomic_load_explicit(&t->share, memory_order_relaxed) / WHOLE;
+    double rate = t->tenant.limits.events_per_second * share;
+    double burst =
+        (t->tenant.limits.events_per_second > BURST_MIN ? t->tenant.limits.events_per_second : BURST_MIN) *
+        share;
     double cost_us = 1e6 / rate;
     int64_t full_us = (int64_t)(burst * cost_us), need_us = (int64_t)((n < burst ? n : burst) * cost_us);
     int64_t until = atomic_load_explicit(&t->busy_until_us, memory_order_relaxed), after, wait_us;
@@ -192,9 +199,36 @@ bool directory_take_events(struct directory *d, uint32_t tenant_no, unsigned n, 
                            unsigned *ret_wait_seconds) {
     pthread_rwlock_rdlock(&d->lock);
     struct tenant_entry *t = find_by_no(d, tenant_no);
-    bool taken = !t || t->tenant.limits.events_per_second == 0 || take(t, n, now_us, ret_wait_seconds);
+    bool limited = t && t->tenant.limits.events_per_second;
+    if (limited)
+        atomic_fetch_add_explicit(&t->asked, n, memory_order_relaxed);
+    bool taken = !limited || take(t, n, now_us, ret_wait_seconds);
     pthread_rwlock_unlock(&d->lock);
     return taken;
+}
+
+void directory_take_asked(struct directory *d,
+                          void (*fn)(void *arg, uint32_t tenant_no, uint32_t quota, uint64_t asked),
+                          void *arg) {
+    pthread_rwlock_rdlock(&d->lock);
+    for (struct tenant_entry *t = d->tenants_by_no; t; t = t->by_no.next) {
+        uint64_t asked = atomic_load_explicit(&t->asked, memory_order_relaxed);
+        if (!asked)
+            continue;
+        atomic_fetch_sub_explicit(&t->asked, asked, memory_order_relaxed);
+        if (t->tenant.limits.events_per_second)
+            fn(arg, t->tenant.no, t->tenant.limits.events_per_second, asked);
+    }
+    pthread_rwlock_unlock(&d->lock);
+}
+
+void directory_share_quota(struct directory *d, uint32_t tenant_no, double share) {
+    CHECK(share > 0 && share <= 1);
+    pthread_rwlock_rdlock(&d->lock);
+    struct tenant_entry *t = find_by_no(d, tenant_no);
+    if (t)
+        atomic_store_explicit(&t->share, (unsigned)(share * (WHOLE - 1)) + 1, memory_order_relaxed);
+    pthread_rwlock_unlock(&d->lock);
 }
 
 /* ---- keys ---- */

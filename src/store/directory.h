@@ -34,11 +34,20 @@ void directory_remove_key(struct directory *d, struct id id); /* idempotent */
 /* true with a copy in ret; expiry is the caller's to judge. */
 bool directory_key(struct directory *d, const uint8_t hash[32], struct api_key *ret);
 
-/* Takes n events out of the tenant's token bucket (events_per_second, burst the greater of 1,000 and that),
+/* Takes n events out of the tenant's token bucket (events_per_second, burst the greater of 1,000 and that; of
+ * both this process's share),
  * or none and false with the seconds (≥ 1) after which they will be there. `now_us` is of the monotonic
  * clock. An n above the burst waits for a full bucket. */
 bool directory_take_events(struct directory *d, uint32_t tenant_no, unsigned n, int64_t now_us,
                            unsigned *ret_wait_seconds);
+
+/* Calls fn for each tenant with a quota, and events asked for since the last call, those refused too. The
+ * directory is locked. */
+void directory_take_asked(struct directory *d,
+                          void (*fn)(void *arg, uint32_t tenant_no, uint32_t quota, uint64_t asked),
+                          void *arg);
+/* The part of the tenant's quota that is this process's, 0…1; all of it unless said. */
+void directory_share_quota(struct directory *d, uint32_t tenant_no, double share);
 
 /* What a stored tenant's document says. -EINVAL when it does not parse, -ENOMEM. */
 int tenant_of_record(const struct tenant_record *record, struct tenant *ret) MUST_USE;

@@ -7,7 +7,7 @@ import { MORTAL, Tenant } from '../e2e/lib/api.mjs';
 import { Cluster, LEASE_MS } from '../e2e/lib/cluster.mjs';
 import { startReceiver } from '../e2e/lib/receiver.mjs';
 import { test } from '../e2e/lib/suite.mjs';
-import { gate, waitFor } from '../e2e/lib/wait.mjs';
+import { gate, LONG_LIMIT_MS, waitFor } from '../e2e/lib/wait.mjs';
 
 const SECOND = 1000;
 const ONE_DIES = { leaseMs: LEASE_MS };
@@ -166,6 +166,39 @@ describe('nodes share one store', () => {
     assert.deepEqual(same.map((answer) => answer.json.duplicate).sort(), [false, true]);
     const different = await both('twice', [body, { type: 'invoice.paid', data: 2 }]);
     assert.deepEqual(different.map((answer) => answer.status).sort(), [202, 409]);
+  });
+
+  clusterTest('a tenant’s events_per_second hold over all of them, and one of them may have them all', 3, async ({ cluster, nodes }) => {
+    const QUOTA = 20;
+    const views = await tenantOn(cluster, nodes, { limits: { events_per_second: QUOTA } });
+    const asked = views.map(() => ({ taken: 0, refused: 0 }));
+    let asking = views.length;
+    const ask = async (view, i) => {
+      for (; i < asking; await new Promise((resolve) => setTimeout(resolve, 20))) {
+        const body = Array(asked[i].refused ? 5 : 100).fill({ type: 'invoice.paid', data: 1 });
+        const { status } = await view.request('POST', '/events/batch', { body });
+        assert.ok([202, 429, 503].includes(status), `${status}`);
+        if (status === 202) asked[i].taken += body.length;
+        else if (status === 429) asked[i].refused++;
+      }
+    };
+    /** Over the next seconds: what was taken, as a part of the quota, when every node that is asked had to refuse some. */
+    const part = async () => {
+      const before = asked.map((one) => ({ ...one }));
+      const began = performance.now();
+      await new Promise((resolve) => setTimeout(resolve, 3 * SECOND));
+      const seconds = (performance.now() - began) / SECOND;
+      const sum = asked.reduce((all, one, i) => all + one.taken - before[i].taken, 0);
+      const refused = asked.slice(0, asking).every((one, i) => one.refused > before[i].refused);
+      return refused ? sum / (QUOTA * seconds) : NaN;
+    };
+    const publishing = views.map(ask);
+    let last;
+    await waitFor(async () => (last = await part()) <= 1.5, { limit: LONG_LIMIT_MS, what: () => `the quota to hold, last ${last}` });
+    asking = 1;
+    await waitFor(async () => (last = await part()) >= 0.75, { limit: LONG_LIMIT_MS, what: () => `one to have it all, last ${last}` });
+    asking = 0;
+    await Promise.all(publishing);
   });
 
   clusterTest('fan-outs are shared out, and reach everybody', 3, async ({ cluster, nodes, receive }) => {

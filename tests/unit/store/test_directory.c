@@ -113,11 +113,45 @@ static void test_a_quota_is_its_tenants_own_and_may_change(void **state) {
     directory_free(d);
 }
 
+static void add_asked(void *arg, uint32_t tenant_no, uint32_t quota, uint64_t asked) {
+    buf_addf(arg, "%u %u %llu ", tenant_no, quota, (unsigned long long)asked);
+}
+
+static void assert_asked(struct directory *d, const char *expected) {
+    _cleanup_buf_ struct buf got = {0};
+    buf_add_str(&got, "");
+    directory_take_asked(d, add_asked, &got);
+    assert_string_equal(got.p, expected);
+}
+
+static void test_a_share_of_a_quota(void **state) {
+    (void)state;
+    struct directory *d;
+    assert_int_equal(directory_new(&d), 0);
+    put_rate(d, 1, 2000);
+    put_rate(d, 2, 0);
+    assert_int_equal(take(d, 1, SECOND_US, 9999), 2000);
+    assert_int_equal(take(d, 2, SECOND_US, 10), 10);
+    assert_asked(d, "1 2000 2001 ");
+    assert_asked(d, "");
+    /* Bucket and rate are a quarter, and fill in the same time. */
+    directory_share_quota(d, 1, 0.25);
+    assert_in_range(take(d, 1, 2 * SECOND_US, 9999), 499, 501);
+    assert_int_equal(take(d, 1, 2 * SECOND_US, 9999), 0);
+    assert_in_range(take(d, 1, 2 * SECOND_US + SECOND_US / 2, 9999), 249, 251);
+    assert_in_range(take(d, 1, 60 * SECOND_US, 9999), 499, 501);
+    directory_share_quota(d, 1, 1);
+    assert_int_equal(take(d, 1, 120 * SECOND_US, 9999), 2000);
+    directory_share_quota(d, 3, 1); /* of nobody that is known */
+    directory_free(d);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_walk),
         cmocka_unit_test(test_a_quota_is_a_burst_and_then_its_rate),
         cmocka_unit_test(test_a_quota_is_its_tenants_own_and_may_change),
+        cmocka_unit_test(test_a_share_of_a_quota),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
