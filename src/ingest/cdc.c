@@ -13,6 +13,7 @@ enum {
     KEEP_MS = 1000,    /* how often the store is told how far it has come, and the database then */
     STATUS_MS = 10000, /* how often the database hears of us at the least */
     CHECK_MS = 10000,  /* how often publication and slot are looked at */
+    STUCK_MS = 20000,  /* a slot that is behind and stands still for longer has a reader that does not read */
     SLOT_NAME_MAX = 63,
 };
 
@@ -149,7 +150,8 @@ static int stand_by(struct cdc *c, const struct cdc_slot *slot) {
     /* The database has few of them to give. */
     replication_close(c->replication);
     c->replication = NULL;
-    return source_stands_by(c->source, slot->lag_bytes > 0 ? c->seen_at : 0);
+    bool stuck = slot->lag_bytes > 0 && now - c->seen_at > STUCK_MS;
+    return source_stands_by(c->source, stuck ? c->seen_at : 0);
 }
 
 static int leave_to_reader(struct cdc *c, const struct cdc_slot *slot) {
