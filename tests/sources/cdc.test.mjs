@@ -408,7 +408,7 @@ describe('change data capture', { concurrency: 4 }, () => {
   }, async (shop) => {
     assert.match(await shop.stopped(/publication does not publish/), /public\.parts is published as its partitions.*publish_via_partition_root = true/);
     await shop.sql('alter publication posthorn set (publish_via_partition_root = true)');
-    await shop.restart({});
+    await waitFor(async () => (await shop.status()).state === 'running', { what: 'it to run' }); // it has made its slot then
     await shop.sql(`insert into parts values (1, 1, 'a'), (2, 2, 'b'); update parts set note = 'c' where id = 1; update parts set part = 2 where id = 1`);
     await shop.caughtUp();
     // A row that moves to another partition leaves one and comes into the other.
