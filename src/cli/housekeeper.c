@@ -9,7 +9,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/loop.h"
-#include "settle/retention.h"
 #include "store/cluster.h"
 
 enum {
@@ -18,12 +17,13 @@ enum {
     RETAIN_EVERY_MS = 60000,
     RETAIN_PAUSES = 3, /* between steps the writer serves others, so many times as long as the step took */
     RETAIN_PAUSE_MS_MIN = 2,
-    HOUSE_EVERY_MS = 5000, /* the store's own work */
-    LOG_EVERY_MS = 5000,   /* how far the logs by subscription and type are behind */
-    LOG_STEP_PAUSE_MS = 5, /* between steps the writer serves others */
-    LOG_AGE_MS = 1000,     /* of an event that is taken into them: by then its own transaction has ended */
-    LOG_ROUND_MS = 2500,   /* then its steps become longer */
-    LOG_WORK_MIN = 250,    /* of a step; the writer serves nobody meanwhile: some 0.2 ms */
+    SEEN_EVERY_MS = 3600000, /* so often the store is told that this worker lives */
+    HOUSE_EVERY_MS = 5000,   /* the store's own work */
+    LOG_EVERY_MS = 5000,     /* how far the logs by subscription and type are behind */
+    LOG_STEP_PAUSE_MS = 5,   /* between steps the writer serves others */
+    LOG_AGE_MS = 1000,       /* of an event that is taken into them: by then its own transaction has ended */
+    LOG_ROUND_MS = 2500,     /* then its steps become longer */
+    LOG_WORK_MIN = 250,      /* of a step; the writer serves nobody meanwhile: some 0.2 ms */
     LOG_WORK_MAX = 16000,
     REPLAY_EVERY_MS = 100,  /* for those that wait for their pace */
     COUNT_EVERY_MS = 15000, /* gauges that drift (replays, retention, order) are set right */
@@ -51,6 +51,7 @@ struct housekeeper {
     bool reaping, retaining, logging;
     bool reap_more, retain_more, log_more;
     struct retention_sweep sweep;
+    int64_t seen_at;        /* when the store was last told that this worker lives */
     int64_t retain_step_us; /* what the last step took of the writer's time */
     struct log_round log_round;
     atomic_bool on_duty; /* of nodes on one store, this one does what one must */
@@ -134,13 +135,17 @@ static void reaper_returned(struct loop_message *m) {
 
 static int run_retention(struct writer_job *job, struct store *s) {
     struct housekeeper *h = (struct housekeeper *)((char *)job - offsetof(struct housekeeper, retain_job));
-    int64_t began_us = clock_mono_us();
+    int64_t began_us = clock_mono_us(), now = clock_now_ms();
     bool ours = true;
-    int r = store_try_duty(s, DUTY_HOUSEKEEPING, &ours);
+    int r = 0;
+    if (now - h->seen_at >= SEEN_EVERY_MS && (r = store_see_worker(s, h->o.worker_no, now)) == 0)
+        h->seen_at = now;
+    if (r == 0)
+        r = store_try_duty(s, DUTY_HOUSEKEEPING, &ours);
     atomic_store(&h->on_duty, r == 0 && ours);
     h->retain_more = false;
     if (r == 0 && ours)
-        r = retention_step(&h->sweep, s, clock_now_ms(), &h->retain_more);
+        r = retention_step(&h->sweep, s, now, &h->retain_more);
     h->retain_step_us = clock_mono_us() - began_us;
     return r;
 }
@@ -289,6 +294,8 @@ int housekeeper_run(const struct housekeeper_options *o) {
         .reap_timer = {.fn = start_reaper},
         .retain_timer = {.fn = start_retention},
         .on_duty = !store_is_shared(o->store),
+        .sweep = {.policy = o->retention},
+        .seen_at = clock_now_ms(), /* it has just registered */
         .reap_job = {.run = run_reaper, .done = reaper_done},
         .retain_job = {.run = run_retention, .done = retention_done},
         .reaped = {.fn = reaper_returned},

@@ -4,12 +4,15 @@
 
 #include "cluster/node.h"
 #include "settle/reaper.h"
+#include "settle/retention.h"
 #include "store/writer.h"
 
 struct housekeeper_options {
     struct store *store;
     struct node *node; /* NULL: none */
     int64_t lease_ms;
+    uint32_t worker_no; /* this process's */
+    struct retention_policy retention;
     struct writer *writer;
     struct reaper *reaper;
     struct replayer *replayer;

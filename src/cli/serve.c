@@ -259,16 +259,19 @@ int serve_run(const struct config *c, const struct serve_hooks *hooks) {
     if (r == 0) {
         say_ready(s, hooks);
         notify_manager("READY=1");
-        struct housekeeper_options o = {.store = s->store,
-                                        .node = s->self.node,
-                                        .lease_ms = s->c->node_lease_ms,
-                                        .writer = s->writer,
-                                        .reaper = s->reaper,
-                                        .replayer = s->replayer,
-                                        .reader = s->reader,
-                                        .metrics = s->metrics,
-                                        .reload = s->listeners.tls ? reload : NULL,
-                                        .arg = s};
+        struct housekeeper_options o = {
+            .store = s->store,
+            .node = s->self.node,
+            .lease_ms = s->c->node_lease_ms,
+            .worker_no = s->self.worker_no,
+            .retention = {.audit_days = c->audit_retention_days, .key_days = c->key_retention_days},
+            .writer = s->writer,
+            .reaper = s->reaper,
+            .replayer = s->replayer,
+            .reader = s->reader,
+            .metrics = s->metrics,
+            .reload = s->listeners.tls ? reload : NULL,
+            .arg = s};
         r = housekeeper_run(&o);
         notify_manager("STOPPING=1");
         log_info("stopping: no more events are taken, attempts under way may end", log_int("signal", r));

@@ -143,6 +143,11 @@
       "largest publish request; above it is answered 413", "larger payloads, for more memory")               \
     X(BYTES, batch_bytes_max, "batch-bytes-max", "16MiB", 1024, INT64_C(1) << 30, "BYTES",                   \
       "largest batch request; above it is answered 413", "larger batches, for more memory")                  \
+    X(NUMBER, audit_retention_days, "audit-retention-days", "400", 0, 36500, "DAYS",                         \
+      "how long the audit is kept; 0: for good", "what your auditors ask for")                               \
+    X(NUMBER, key_retention_days, "key-retention-days", "90", 0, 36500, "DAYS",                              \
+      "how long API keys are listed after they were revoked or have expired; 0: for good",                   \
+      "many keys of a short life")                                                                           \
     X(NUMBER, stop_timeout_ms, "stop-timeout-ms", "70000", 1000, 600000, "MS",                               \
       "how long a stop waits for attempts under way; their leases then run out and they are sent again",     \
       "shorter where the service manager kills sooner")

@@ -33,6 +33,23 @@ static int whose_turn(const struct retention_sweep *sweep, struct store *s, uint
     return 0;
 }
 
+static int64_t days_before(const struct retention_sweep *sweep, int64_t days) {
+    return days ? sweep->now - days * DAY_MS : 0;
+}
+
+static int sweep_control(struct retention_sweep *sweep, struct store *s) {
+    const struct control_retention keep = {
+        .audit_before = days_before(sweep, sweep->policy.audit_days),
+        .keys_before = days_before(sweep, sweep->policy.key_days),
+        .workers_before = days_before(sweep, RETENTION_WORKER_DAYS),
+    };
+    unsigned deleted = 0;
+    int r = store_retain_control(s, &keep, RETENTION_ROWS_A_STEP, &deleted);
+    if (r == 0 && deleted < RETENTION_ROWS_A_STEP)
+        sweep->stage = SWEEP_IDEMPOTENCY;
+    return r;
+}
+
 static int sweep_idempotency(struct retention_sweep *sweep, struct store *s) {
     unsigned deleted = 0;
     int r = store_retain_idempotency(s, sweep->now - RETENTION_IDEMPOTENCY_DAYS * DAY_MS,
@@ -93,7 +110,7 @@ static int sweep_tenants(struct retention_sweep *sweep, struct store *s, bool *r
         int64_t before = 0;
         int r = whose_turn(sweep, s, &tenant_no, &before);
         if (r == -ENOENT) {
-            *sweep = (struct retention_sweep){.kept_since = sweep->kept_since};
+            *sweep = (struct retention_sweep){.policy = sweep->policy, .kept_since = sweep->kept_since};
             *ret_more = false;
             return 0;
         }
@@ -110,6 +127,8 @@ int retention_step(struct retention_sweep *sweep, struct store *s, int64_t now, 
     if (!sweep->now)
         sweep->now = now;
     switch (sweep->stage) {
+    case SWEEP_CONTROL:
+        return sweep_control(sweep, s);
     case SWEEP_IDEMPOTENCY:
         return sweep_idempotency(sweep, s);
     case SWEEP_LOOK:

@@ -1,5 +1,5 @@
-/* Retention: deletes what is older than a tenant's retention_days, and what a deleted tenant left behind, in
- * steps so small that deliveries do not feel them. */
+/* Retention: deletes what is older than a tenant's retention_days, what a deleted tenant left behind, and old
+ * rows of the control plane, in steps so small that deliveries do not feel them. */
 #pragma once
 
 #include "core/tenant.h"
@@ -10,11 +10,19 @@ enum {
     RETENTION_TENANTS_A_STEP = 16,
     RETENTION_IDEMPOTENCY_DAYS = 7,
     RETENTION_OPERATOR_DAYS = 30, /* of TENANT_OPERATOR's events */
+    RETENTION_WORKER_DAYS = 30,   /* after a worker was last seen, at least */
 };
 
-/* Where a sweep over the tenants stands; zero-initialised once. */
+/* How long the control plane's rows stay, in days; 0: for good. */
+struct retention_policy {
+    int64_t audit_days;
+    int64_t key_days; /* after a key's end */
+};
+
+/* Where a sweep over the tenants stands; zero-initialised once, but for the policy. */
 struct retention_sweep {
-    enum { SWEEP_IDEMPOTENCY, SWEEP_LOOK, SWEEP_OPERATOR, SWEEP_TENANTS } stage;
+    struct retention_policy policy;
+    enum { SWEEP_CONTROL, SWEEP_IDEMPOTENCY, SWEEP_LOOK, SWEEP_OPERATOR, SWEEP_TENANTS } stage;
     int64_t now;             /* when it began */
     uint32_t tenant_no;      /* whose turn is over */
     struct retain_cursor at; /* how far the next one's has come */

@@ -27,6 +27,7 @@
     X(savepoint_rollback) \
     X(last_key) \
     X(register_worker) \
+    X(see_worker) \
     X(server_key) \
     X(insert_tenant) \
     X(update_tenant) \
@@ -70,6 +71,7 @@
     X(retain_floor) \
     X(next_tenant) \
     X(retain_idempotency) \
+    X(retain_control) \
     X(replay) \
     X(insert_receipt) \
     X(put_source_note) \

@@ -112,6 +112,10 @@ int store_register_worker(struct store *s, const char *name, const char *user_ag
     return s->backend->register_worker(s, name, user_agent, now, ret_no);
 }
 
+int store_see_worker(struct store *s, uint32_t no, int64_t now) {
+    return s->backend->see_worker(s, no, now);
+}
+
 int store_put_source_note(struct store *s, struct slice source, struct slice item, struct slice text) {
     return s->backend->put_source_note(s, source, item, text);
 }
@@ -315,6 +319,11 @@ int64_t store_retain_floor(struct store *s, int64_t before) {
 
 int store_retain_idempotency(struct store *s, int64_t before, unsigned limit, unsigned *ret_n) {
     return s->backend->retain_idempotency(s, before, limit, ret_n);
+}
+
+int store_retain_control(struct store *s, const struct control_retention *keep, unsigned limit,
+                         unsigned *ret_n) {
+    return s->backend->retain_control(s, keep, limit, ret_n);
 }
 
 int store_replay(struct store *s, uint64_t event_key, uint32_t subscription_no, uint32_t tenant_no,

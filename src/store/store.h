@@ -60,6 +60,8 @@ int store_last_key(struct store *s, uint64_t *ret) MUST_USE;
  */
 int store_register_worker(struct store *s, const char *name, const char *user_agent, int64_t now,
                           uint32_t *ret_no) MUST_USE;
+/* It is alive; said once an hour, it is not taken for gone. */
+int store_see_worker(struct store *s, uint32_t no, int64_t now) MUST_USE;
 
 /* What a source remembers between starts: a text by item, of which each source has its own. */
 int store_put_source_note(struct store *s, struct slice source, struct slice item,
@@ -401,6 +403,15 @@ int64_t store_retain_floor(struct store *s, int64_t before) MUST_USE;
 int store_next_tenant(struct store *s, uint32_t after_no, struct tenant_record *ret,
                       bool *ret_deleted) MUST_USE;
 int store_retain_idempotency(struct store *s, int64_t before, unsigned limit, unsigned *ret_n) MUST_USE;
+/* Deletes up to `limit` rows of what the control plane leaves behind; a time of 0: none of that kind. Workers
+ * stay while an attempt may refer to them. *ret_n below limit: nothing is left to do. */
+struct control_retention {
+    int64_t audit_before;
+    int64_t keys_before;    /* when they were revoked, or expired */
+    int64_t workers_before; /* when they were last seen */
+};
+int store_retain_control(struct store *s, const struct control_retention *keep, unsigned limit,
+                         unsigned *ret_n) MUST_USE;
 
 /* Replay: DELIVERED or DLQ → REPLAYING, due now, attempts and window afresh. -ENOENT; -EBUSY while it is
  * open; -ESTALE when the payload is gone. */

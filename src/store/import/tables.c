@@ -63,7 +63,7 @@ const struct import_table import_tables[] = {
     {SAME("audit", "no, at, tenant, actor, action, object, detail", A7, "audit", "no"), .types = "llitttt"},
     {SAME("server_keys", "name, bytes, seal_key", A3, "server_keys", "name"), .types = "tyi"},
     {SAME("source_notes", "source, item, text", A3, "source_notes", "source, item"), .types = "ttt"},
-    {SAME("workers", "no, name, user_agent, started_at", A4, "workers", "no"), .types = "ittl"},
+    {SAME("workers", "no, name, user_agent, started_at, seen_at", A5, "workers", "no"), .types = "ittll"},
     {SAME("events",
           "tenant, key, tail, type, schema_version, ordering_key, deliver_at, data_size, deliveries, "
           "has_job, body, trace",

@@ -195,9 +195,10 @@ int postgres_register_worker(struct store *store, const char *name, const char *
     pg_text(p, slice_of(user_agent));
     pg_bigint(p, now);
     _cleanup_pg_rows_ struct pg_rows rows = {0};
-    int r = pg_query_row(
-        &s->writer, "INSERT INTO workers (name, user_agent, started_at) VALUES ($1, $2, $3) RETURNING no",
-        &rows);
+    int r = pg_query_row(&s->writer,
+                         "INSERT INTO workers (name, user_agent, started_at, seen_at)"
+                         " VALUES ($1, $2, $3, $3) RETURNING no",
+                         &rows);
     if (r <= 0)
         return r < 0 ? r : -EIO;
     *ret_no = (uint32_t)pg_column_int(&rows, 0);

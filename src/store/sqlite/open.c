@@ -348,8 +348,8 @@ int sqlite_last_key(struct store *s, uint64_t *ret) {
 int sqlite_register_worker(struct store *s, const char *name, const char *user_agent, int64_t now,
                            uint32_t *ret_no) {
     struct connection *c = &sqlite_of(s)->writer;
-    sqlite3_stmt *st =
-        connection_prepare(c, "INSERT INTO workers (name, user_agent, started_at) VALUES (?,?,?)");
+    sqlite3_stmt *st = connection_prepare(
+        c, "INSERT INTO workers (name, user_agent, started_at, seen_at) VALUES (?,?,?3,?3)");
     bind_text(st, 1, slice_of(name));
     bind_text(st, 2, slice_of(user_agent));
     bind_int(st, 3, now);
