@@ -8,6 +8,7 @@
 #include <curl/curl.h>
 
 #include "base/clock.h"
+#include "cli/client/interrupt.h"
 #include "cli/commands.h"
 #include "cli/egress_check.h"
 #include "cli/hardening.h"
@@ -141,11 +142,29 @@ static void give_up(int signal_number) {
     _exit(0);
 }
 
+static void interrupt_again(int signal_number) {
+    static const char text[] = "posthorn: ended at once; attempts under way are sent again\n";
+    (void)signal_number;
+    ssize_t n = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)n;
+    _exit(EXIT_INTERRUPTED);
+}
+
+/* Whoever presses Ctrl-C again does not want to wait. Other threads keep it blocked. */
+static void let_interrupt(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    signal(SIGINT, interrupt_again);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 /* Takes no more events, lets attempts in flight end and settle, then lets go of everything; also of a
  * half-made start. */
 static void stop(struct server *s) {
     signal(SIGALRM, give_up);
     alarm((unsigned)((s->c->stop_timeout_ms + 999) / 1000));
+    let_interrupt();
     if (s->api)
         api_stop_accepting(s->api);
     sources_stop(s->sources);
@@ -275,6 +294,8 @@ int serve_run(const struct config *c, const struct serve_hooks *hooks) {
         r = housekeeper_run(&o);
         notify_manager("STOPPING=1");
         log_info("stopping: no more events are taken, attempts under way may end", log_int("signal", r));
+        if (r == SIGINT && isatty(STDERR_FILENO))
+            fputs("Ctrl-C again ends it at once.\n", stderr);
     }
     stop(s);
     free(s);

@@ -136,6 +136,22 @@ lifecycleTest('a receiver that may no longer be sent to: blocked_address', async
   assert.equal(shop.requests.length, sent);
 });
 
+lifecycleTest('a second Ctrl-C does not wait for attempts, which are sent again', async ({ start, receiver }) => {
+  const server = await start();
+  const tenant = await new Api(server).createTenant();
+  const shop = await receiver([hang(), 204]);
+  await tenant.subscribe(shop.url(), { policy: { timeout_ms: 60_000 } });
+  const event = await tenant.publish();
+  await waitFor(() => shop.requests.length === 1, { what: 'the attempt to be under way' });
+  server.child.kill('SIGINT');
+  await waitFor(() => server.stderr.includes('stopping'), { what: 'the stop to begin' });
+  assert.deepEqual(await server.stop('SIGINT'), { code: 130, signal: null });
+  assert.match(server.stderr, /ended at once/);
+  await server.start();
+  const delivery = await tenant.waitDelivery(event);
+  assert.deepEqual(delivery.attempts.map(({ error }) => error), ['lease_expired', null]);
+}, { skip: ONLY_A_FILE });
+
 lifecycleTest('a second start on the same data folder is refused', async ({ start }) => {
   const server = await start();
   const second = await run(['serve', '--data', server.data, '--listen', '127.0.0.1:0'], { env: { POSTHORN_ADMIN_KEY: 'another-key-0123456789' } });
