@@ -156,6 +156,33 @@ static void test_a_dead_node_is_buried_and_writes_no_more(void **state) {
     store_close(a.store);
 }
 
+static int64_t setting(struct node *n, const char *sql) {
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
+    assert_int_equal(store_begin(n->store), 0);
+    assert_int_equal(pg_query_row(&pg_of(n->store)->writer, sql, &rows), 1);
+    int64_t value = pg_column_int(&rows, 0);
+    store_rollback(n->store);
+    return value;
+}
+
+/* A send that was decided on takes a moment to begin: nothing is sent in the lease's last tenth. And what a
+ * frozen node has locked is free before its lease is over. */
+static void test_a_lease_binds_what_a_node_does(void **state) {
+    struct fixture *f = *state;
+    struct node a;
+    int64_t before_us = clock_mono_us();
+    join(f, &a, 7, LEASE_MS);
+    assert_int_equal(store_begin(a.store), 0);
+    assert_int_equal(store_heartbeat(a.store, 7), 0);
+    assert_int_equal(store_commit(a.store), 0);
+    int64_t until_us = atomic_load(store_send_until(a.store)), most_us = LEASE_MS * INT64_C(900);
+    assert_true(until_us > before_us && until_us <= clock_mono_us() + most_us);
+    assert_int_equal(setting(&a, "SELECT setting::int FROM pg_settings WHERE name="
+                                 "'idle_in_transaction_session_timeout'"),
+                     LEASE_MS / 2);
+    leave(&a);
+}
+
 static void test_a_heartbeat_keeps_a_node_alive(void **state) {
     struct fixture *f = *state;
     struct node a, b;
@@ -414,6 +441,35 @@ static void test_a_job_does_not_go_back(void **state) {
     fixture_open(f);
 }
 
+/* Each job is worked on by one node at a time: another takes the next one, and does not wait. */
+static void test_a_job_is_one_nodes_at_a_time(void **state) {
+    struct fixture *f = *state;
+    struct node a, b;
+    struct fanout_job first, second;
+    join(f, &a, 7, LEASE_MS);
+    join(f, &b, 7, LEASE_MS);
+    fixture_close(f);
+    f->store = a.store;
+    uint32_t tenant = make_tenant(f);
+    struct id events[2];
+    for (int i = 0; i < 2; i++) {
+        events[i] = make_event(f, tenant, (struct event_spec){0});
+        insert_job(&a, tenant, events[i]);
+        assert_int_equal(store_commit(a.store), 0);
+    }
+    assert_int_equal(store_begin(a.store), 0);
+    assert_int_equal(store_begin(b.store), 0);
+    assert_int_equal(store_take_job(a.store, 0, &first), 0);
+    assert_int_equal(store_take_job(b.store, 0, &second), 0);
+    assert_true(first.event_key == events[0].key && second.event_key == events[1].key);
+    assert_int_equal(store_commit(b.store), 0);
+    assert_int_equal(store_commit(a.store), 0);
+    f->store = NULL;
+    leave(&b);
+    leave(&a);
+    fixture_open(f);
+}
+
 struct asking {
     struct node *node;
     uint64_t event_key, last, seen; /* the job's number, 0: it was not seen */
@@ -548,6 +604,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(test_partitions_have_one_owner),
         STORE_TEST(test_a_dead_node_is_buried_and_writes_no_more),
+        STORE_TEST(test_a_lease_binds_what_a_node_does),
         STORE_TEST(test_a_heartbeat_keeps_a_node_alive),
         STORE_TEST(test_changes_of_others_are_told_once),
         STORE_TEST(test_attempts_of_others_are_seen_until_they_end),
@@ -555,6 +612,7 @@ int main(void) {
         STORE_TEST(test_one_node_has_a_duty),
         STORE_TEST(test_a_job_does_not_go_back),
         STORE_TEST(test_a_change_of_a_tier_is_open_until_all_have_it),
+        STORE_TEST(test_a_job_is_one_nodes_at_a_time),
         STORE_TEST(test_no_job_is_numbered_behind_who_has_asked_for_the_last),
     };
     if (!getenv("POSTHORN_TEST_STORE")) {

@@ -2,6 +2,7 @@
  * POSTHORN_TEST_STORE names. */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -200,6 +201,25 @@ static void test_a_commit_without_an_answer_says_so(void **state) {
     assert_int_equal(pg_ensure(c), 0);
 }
 
+/* A machine that is frozen, or a network that swallows everything: nobody hangs up, and no answer comes. */
+static void test_a_server_that_falls_silent_is_given_up(void **state) {
+    (void)state;
+    struct pg c;
+    const char *message = "";
+    pg_init(&c, source,
+            &(struct pg_limits){.connect_ms = 60000, .statement_ms = 200, .idle_in_transaction_ms = 0});
+    assert_int_equal(pg_connect(&c, &message), 0);
+    pid_t backend = PQbackendPID(c.conn);
+    if (kill(backend, SIGSTOP) < 0)
+        skip(); /* another user's */
+    int r = pg_query(&c, "SELECT 1", NULL);
+    kill(backend, SIGCONT);
+    assert_int_equal(r, -EIO);
+    assert_int_equal(number(&c, "SELECT 2"), 2); /* by a new connection */
+    assert_int_not_equal(PQbackendPID(c.conn), backend);
+    pg_close(&c);
+}
+
 static void test_a_statement_that_takes_too_long_is_broken_off(void **state) {
     (void)state;
     struct pg c;
@@ -265,6 +285,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_lost_connection_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_was_not_sent_leaves_nothing_for_the_next, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_commit_without_an_answer_says_so, setup, teardown),
+        cmocka_unit_test(test_a_server_that_falls_silent_is_given_up),
         cmocka_unit_test_setup_teardown(test_a_statement_that_takes_too_long_is_broken_off, setup, teardown),
         cmocka_unit_test(test_refusals_say_what_to_do),
     };
