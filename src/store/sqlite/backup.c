@@ -80,7 +80,8 @@ static int make_self_contained(sqlite3 *to) {
     sqlite3_stmt *st = NULL;
     bool done = sqlite3_prepare_v2(to, "PRAGMA journal_mode=DELETE", -1, &st, NULL) == SQLITE_OK &&
                 sqlite3_step(st) == SQLITE_ROW && slice_eq(column_slice(st, 0), SLICE_LIT("delete"));
-    sqlite3_finalize(st);
+    /* It is committed only now. */
+    done = sqlite3_finalize(st) == SQLITE_OK && done;
     return done ? 0 : -EIO;
 }
 
