@@ -6,7 +6,9 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "base/clock.h"
@@ -247,6 +249,17 @@ static void test_the_primary_is_found_among_several(void **state) {
 
 /* ---- poolers ---- */
 
+/* The socket is there before anybody listens on it. */
+static bool is_listening(const char *path) {
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    int n = snprintf(at.sun_path, sizeof at.sun_path, "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0 && n < (int)sizeof at.sun_path);
+    bool listening = connect(fd, (struct sockaddr *)&at, sizeof at) == 0;
+    close(fd);
+    return listening;
+}
+
 static pid_t start_pooler(const char *folder, const char *mode) {
     _cleanup_free_ char *path = NULL;
     assert_true(asprintf(&path, "%s/pgbouncer.ini", folder) > 0);
@@ -272,10 +285,10 @@ static pid_t start_pooler(const char *folder, const char *mode) {
         execlp("pgbouncer", "pgbouncer", "-q", path, (char *)NULL);
         _exit(127);
     }
-    _cleanup_free_ char *socket = NULL;
-    assert_true(asprintf(&socket, "%s/.s.PGSQL.5432", folder) > 0);
+    _cleanup_free_ char *path_of_socket = NULL;
+    assert_true(asprintf(&path_of_socket, "%s/.s.PGSQL.5432", folder) > 0);
     int64_t until = clock_mono_us() + 60000000;
-    while (access(socket, F_OK) < 0) {
+    while (!is_listening(path_of_socket)) {
         assert_true(clock_mono_us() < until);
         assert_int_equal(waitpid(child, NULL, WNOHANG), 0);
         usleep(10000);

@@ -187,5 +187,5 @@ int main(void) {
         STORE_TEST(test_anothers_leases_are_left_to_it),
         STORE_TEST(test_many_are_taken_in_steps),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

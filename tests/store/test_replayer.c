@@ -154,5 +154,5 @@ int main(void) {
         STORE_TEST(test_a_dry_run_counts_and_starts_nothing),
         STORE_TEST(test_a_recovery_asks_once_for_what_was_lost_since_the_last),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

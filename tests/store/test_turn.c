@@ -200,5 +200,5 @@ int main(void) {
         STORE_TEST(test_disabling_is_told_when_it_did),
         STORE_TEST(test_health_is_told_and_kept),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

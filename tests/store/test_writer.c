@@ -252,5 +252,5 @@ int main(void) {
         STORE_TEST(test_the_queue_is_bounded),
         STORE_TEST(test_a_stop_works_off_what_it_has_and_takes_no_more),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, fixture_end);
 }

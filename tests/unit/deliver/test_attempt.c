@@ -15,7 +15,7 @@
 #include "core/receipt.h"
 #include "deliver/attempt.h"
 
-enum { LIMIT_US = 10 * 1000000, EVENT = 7, TIMEOUT_MS = 5000, KEYS_MAX = 3 };
+enum { LIMIT_US = 60 * 1000000, EVENT = 7, TIMEOUT_MS = 60000, KEYS_MAX = 3 };
 
 #define NOW INT64_C(1764100000000)
 static const char envelope[] =
