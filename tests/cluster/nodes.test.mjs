@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe } from 'node:test';
 
-import { MORTAL, Tenant } from '../e2e/lib/api.mjs';
+import { MORTAL, QUICK, Tenant } from '../e2e/lib/api.mjs';
 import { Cluster, LEASE_MS } from '../e2e/lib/cluster.mjs';
 import { startReceiver } from '../e2e/lib/receiver.mjs';
 import { test } from '../e2e/lib/suite.mjs';
@@ -407,7 +407,7 @@ describe('a tenant’s tier changes', () => {
       return 204;
     });
     const views = await tenantOn(cluster, nodes);
-    const [one] = await subscribe(cluster, views, receiver, 1, { ordering: 'strict', policy: { ...PATIENT, max_in_flight: 1 } });
+    const [one] = await subscribe(cluster, views, receiver, 1, { ordering: 'strict', policy: { ...QUICK, max_in_flight: 1 } });
     const events = await publishOn(views, 5);
     await receiver.received(1);
     await becomePremium(nodes[0], views[0]);
@@ -426,7 +426,7 @@ describe('a tenant’s tier changes', () => {
     const lived = [];
     const receiver = await receive(async () => (lived.push(await cluster.postgres.sql("select count(*) from nodes where name = 'node-1'")), 204));
     const views = await tenantOn(cluster, nodes);
-    const [one] = await subscribe(cluster, views, receiver, 1, { policy: PATIENT });
+    const [one] = await subscribe(cluster, views, receiver, 1, { policy: QUICK });
     cluster.freeze(nodes[0]);
     await becomePremium(nodes[1], views[1]);
     const events = await publishOn([views[1]], 3);
