@@ -1,4 +1,3 @@
-/* posthorn completion SHELL: a script made of the tables of commands. */
 #include "cli/completion.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* The store: the only truth. One narrow interface in the words of the domain; each call does a batch. Behind
- * it stands an implementation chosen by URL (store_ops).
+ * it stands an implementation chosen by URL (store/backend.h).
  *
  * Writing calls run inside a transaction on the writer's thread and nowhere else: see writer.h. A call that
  * returns an error other than those its comment names (-EIO, -ENOSPC, -ENOMEM) has made the whole transaction
@@ -39,8 +39,11 @@ void store_close(struct store *s);
 
 /* ---- transactions, for writer.c alone ---- */
 
+/* Begins the transaction that every writing call belongs to; one at a time. When it fails there is none. */
 int store_begin(struct store *s) MUST_USE;
-int store_commit(struct store *s) MUST_USE; /* durable when it returns 0 */
+/* 0: all of it is durable. Otherwise nothing of it is, and store_rollback is still to be called. */
+int store_commit(struct store *s) MUST_USE;
+/* Also of a transaction that is void. */
 void store_rollback(struct store *s);
 /* Between transactions, once those of the last one have been answered: work of the store's own that others
  * wait for some milliseconds. The less there is to do, the sooner it is done, and the less at a time. */
@@ -50,6 +53,7 @@ enum store_load {
     STORE_BUSY,
 };
 void store_tidy(struct store *s, enum store_load load);
+/* One at a time: what is written after store_savepoint can be undone by itself, until either call below. */
 int store_savepoint(struct store *s) MUST_USE;
 int store_savepoint_release(struct store *s) MUST_USE;
 int store_savepoint_rollback(struct store *s) MUST_USE;
@@ -433,6 +437,7 @@ int store_insert_receipt(struct store *s, const struct receipt_record *r) MUST_U
 
 /* ---- reading ---- */
 
+/* For one thread; it is closed before the store is. -EIO, -ENOMEM. */
 int store_reader_open(struct store *s, struct store_reader **ret) MUST_USE;
 void store_reader_close(struct store_reader *r);
 /* 0 when the store answers. */

@@ -12,6 +12,8 @@ enum {
     LOG_PAGES_MAX = 16000, /* then within the commit, for whoever does not tidy */
 };
 
+enum { EXIT_DISK_FAILED = 74 }; /* EX_IOERR: an fsync failed */
+
 static int exec(sqlite3 *db, const char *sql) {
     int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
     if (rc == SQLITE_OK)
@@ -140,7 +142,7 @@ int sqlite_errno(sqlite3 *db, int rc) {
          * really there, can tell. Nothing of this transaction was acknowledged. */
         log_error("fsync failed: the process ends. Check the disk, then start again",
                   log_int("code", extended));
-        _exit(74);
+        _exit(EXIT_DISK_FAILED);
     }
     switch (rc & 0xff) {
     case SQLITE_NOMEM:
