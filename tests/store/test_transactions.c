@@ -45,6 +45,23 @@ static void test_last_key_is_the_greatest_of_all(void **state) {
     assert_true(last == key.id.key);
 }
 
+/* However long ago, of whichever tenant. */
+static void test_last_key_of_old_events_and_of_the_operators(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenant = make_tenant(f), other = make_tenant(f);
+    uint64_t last = 9;
+    assert_int_equal(store_last_key(f->store, &last), 0);
+    assert_int_equal(last, 0);
+    struct id old = make_event(f, tenant, (struct event_spec){.at = f->now - 40 * DAY_MS});
+    (void)make_event(f, other, (struct event_spec){.at = f->now - 41 * DAY_MS});
+    assert_int_equal(store_last_key(f->store, &last), 0);
+    assert_true(last == old.key);
+    struct id operators = make_event(f, TENANT_OPERATOR, (struct event_spec){.at = f->now + 40 * DAY_MS});
+    (void)make_event(f, tenant, (struct event_spec){.at = f->now + 39 * DAY_MS});
+    assert_int_equal(store_last_key(f->store, &last), 0);
+    assert_true(last == operators.key);
+}
+
 static void test_workers_are_numbered(void **state) {
     struct fixture *f = *state;
     uint32_t one = 0, two = 0;
@@ -96,8 +113,11 @@ static void test_readers_see_what_was_committed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        STORE_TEST(test_last_key_is_the_greatest_of_all), STORE_TEST(test_workers_are_numbered),
-        STORE_TEST(test_rollback_leaves_nothing),         STORE_TEST(test_savepoint_undoes_its_own_part),
+        STORE_TEST(test_last_key_is_the_greatest_of_all),
+        STORE_TEST(test_workers_are_numbered),
+        STORE_TEST(test_last_key_of_old_events_and_of_the_operators),
+        STORE_TEST(test_rollback_leaves_nothing),
+        STORE_TEST(test_savepoint_undoes_its_own_part),
         STORE_TEST(test_readers_see_what_was_committed),
     };
     return cmocka_run_group_tests(tests, NULL, fixture_end);

@@ -169,22 +169,43 @@ int postgres_savepoint_rollback(struct store *store) {
 
 /* ---- at start ---- */
 
-int postgres_last_key(struct store *store, uint64_t *ret) {
-    struct pg_store *s = pg_of(store);
+/* The greatest of the events from this key on, 0: there is none. They lie in their tenants' order, the
+ * operator's (0) among them; days before are not looked into. */
+static int last_event(struct pg *c, int64_t from_key, int64_t *ret) {
     _cleanup_pg_rows_ struct pg_rows rows = {0};
-    int r = pg_flush(s);
-    if (r == 0)
-        /* Keys of events lie in their tenants' order. */
-        r = pg_query_row(&s->writer,
-                         "SELECT greatest(0, (SELECT max(e.key) FROM tenants t, LATERAL"
-                         "  (SELECT key FROM events WHERE tenant=t.no ORDER BY key DESC LIMIT 1) e),"
-                         " (SELECT max(key) FROM subscriptions), (SELECT max(key) FROM secrets),"
-                         " (SELECT max(key) FROM api_keys), (SELECT max(key) FROM replays))",
+    pg_bigint(pg_params(c), from_key);
+    int r = pg_query_row(c,
+                         "SELECT coalesce(max(e.key), 0) FROM (SELECT no FROM tenants UNION ALL SELECT 0) t,"
+                         " LATERAL (SELECT key FROM events WHERE tenant=t.no AND key>=$1 ORDER BY key DESC"
+                         " LIMIT 1) e",
                          &rows);
     if (r <= 0)
         return r < 0 ? r : -EIO;
-    *ret = (uint64_t)pg_column_int(&rows, 0);
+    *ret = pg_column_int(&rows, 0);
     return 0;
+}
+
+int postgres_last_key(struct store *store, uint64_t *ret) {
+    struct pg_store *s = pg_of(store);
+    _cleanup_pg_rows_ struct pg_rows rows = {0};
+    int64_t event = 0;
+    int r = pg_flush(s);
+    if (r == 0)
+        r = pg_query_row(&s->writer,
+                         "SELECT greatest(0, (SELECT max(key) FROM subscriptions), (SELECT max(key) FROM"
+                         " secrets), (SELECT max(key) FROM api_keys), (SELECT max(key) FROM replays)),"
+                         " (" PG_NOW "-86400000)<<12",
+                         &rows);
+    if (r <= 0)
+        return r < 0 ? r : -EIO;
+    /* Seldom is there none of the past day. */
+    r = last_event(&s->writer, pg_column_int(&rows, 1), &event);
+    if (r == 0 && event == 0)
+        r = last_event(&s->writer, 0, &event);
+    int64_t other = pg_column_int(&rows, 0);
+    if (r == 0)
+        *ret = (uint64_t)(event > other ? event : other);
+    return r;
 }
 
 int postgres_register_worker(struct store *store, const char *name, const char *user_agent, int64_t now,

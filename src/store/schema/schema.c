@@ -26,12 +26,14 @@ EMBED(sqlite_013_source_notes, "sqlite/013_source_notes.sql");
 EMBED(sqlite_014_sealed_server_keys, "sqlite/014_sealed_server_keys.sql");
 EMBED(sqlite_015_sealed_headers, "sqlite/015_sealed_headers.sql");
 EMBED(sqlite_016_control_retention, "sqlite/016_control_retention.sql");
+EMBED(sqlite_017_last_keys, "sqlite/017_last_keys.sql");
 
 EMBED(postgres_001_initial, "postgres/001_initial.sql");
 EMBED(postgres_002_sealed_server_keys, "postgres/002_sealed_server_keys.sql");
 EMBED(postgres_003_sealed_headers, "postgres/003_sealed_headers.sql");
 EMBED(postgres_004_tier_changes, "postgres/004_tier_changes.sql");
 EMBED(postgres_005_control_retention, "postgres/005_control_retention.sql");
+EMBED(postgres_006_last_keys, "postgres/006_last_keys.sql");
 
 const char *const sqlite_migrations[] = {sqlite_001_initial,
                                          sqlite_002_sealed_secrets,
@@ -48,14 +50,15 @@ const char *const sqlite_migrations[] = {sqlite_001_initial,
                                          sqlite_013_source_notes,
                                          sqlite_014_sealed_server_keys,
                                          sqlite_015_sealed_headers,
-                                         sqlite_016_control_retention};
+                                         sqlite_016_control_retention,
+                                         sqlite_017_last_keys};
 const size_t sqlite_migrations_n = sizeof sqlite_migrations / sizeof sqlite_migrations[0];
 
 const char *const postgres_migrations[] = {postgres_001_initial, postgres_002_sealed_server_keys,
                                            postgres_003_sealed_headers, postgres_004_tier_changes,
-                                           postgres_005_control_retention};
+                                           postgres_005_control_retention, postgres_006_last_keys};
 const size_t postgres_migrations_n = sizeof postgres_migrations / sizeof postgres_migrations[0];
-const size_t postgres_runs_from[] = {1, 2, 3, 3, 5};
+const size_t postgres_runs_from[] = {1, 2, 3, 3, 5, 5};
 _Static_assert(sizeof postgres_runs_from / sizeof postgres_runs_from[0] ==
                    sizeof postgres_migrations / sizeof postgres_migrations[0],
                "one of each migration");

@@ -339,8 +339,6 @@ int sqlite_last_key(struct store *s, uint64_t *ret) {
                         &key);
     if (r < 0)
         return r;
-    /* The keys of secrets are in no order of their own: all of them were read, once. */
-    sqlite3_db_release_memory(sqlite_of(s)->writer.db);
     *ret = (uint64_t)key;
     return 0;
 }
