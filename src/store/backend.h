@@ -190,3 +190,7 @@ extern const struct store_backend sqlite_backend, postgres_backend, postgresql_b
 /* Returns r, and a message for whoever starts the program (this thread's, until the next one). */
 int store_explain(int r, const char **ret_message, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Says that a schema is being brought up to date, which may take a while: nothing is served before. Of a
+ * store that is made (from 0), or up to date, nothing. */
+void store_say_upgrade(size_t from, size_t to);

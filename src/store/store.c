@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/log.h"
+
 static _Thread_local char message[1024];
 
 static const struct store_backend *const backends[] = {&sqlite_backend, &postgres_backend,
@@ -16,6 +18,12 @@ int store_explain(int r, const char **ret_message, const char *format, ...) {
     va_end(args);
     *ret_message = message;
     return r;
+}
+
+void store_say_upgrade(size_t from, size_t to) {
+    if (from > 0 && from < to)
+        log_info("the store is brought up to date; this takes longer the larger it is",
+                 log_int("schema", (int64_t)from), log_int("to", (int64_t)to));
 }
 
 /* NULL, and a message, when no backend knows such URLs. */

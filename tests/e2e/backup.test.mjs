@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { copyFile, mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, cp, mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { describe } from 'node:test';
@@ -356,11 +356,14 @@ describe('migrate', { concurrency: false, skip: ONLY_A_FILE }, () => {
       await sql(store, `PRAGMA application_id=${0x706f7374}; PRAGMA user_version=6;
         INSERT INTO tenants (id, doc, created_at, updated_at) VALUES ('old', '{}', 1, 1)`);
       assert.match((await done('check', store)).stdout, /schema is of an older posthorn \(6;/);
+      await cp(inside('data'), inside('other'), { recursive: true });
       assert.match((await done('migrate', '--data', inside('data'))).stdout, /^migrated: schema 6 to \d+\n$/);
       await done('check', '--data', inside('data'));
       const server = await start({ data: inside('data') });
+      assert.doesNotMatch(server.stderr, /brought up to date/);
       const api = new Api(server);
       await api.expect(200, 'GET', '/v1/tenants/old');
+      assert.match((await start({ data: inside('other') })).stderr, /brought up to date.* schema=6 to=\d+/, 'a start does it, too, and says so');
       api.agent.destroy();
     }),
   );

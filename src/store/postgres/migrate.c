@@ -113,6 +113,8 @@ static int migrate_locked(struct pg *c, struct version *v, size_t *ret_from, con
         return explain(c, r, postgres_migrations_n, ret_message);
     *ret_from = v->is;
     r = judge(c, v, ret_message);
+    if (r == 0)
+        store_say_upgrade(v->is, postgres_migrations_n);
     while (r == 0 && v->is < postgres_migrations_n) {
         size_t to = v->is + 1;
         r = check_nodes(c, v, to, ret_message);

@@ -153,6 +153,7 @@ static int migrate(struct connection *c, const char *path, const char **ret_mess
     int r = read_schema(c, path, &version, ret_message);
     if (r < 0)
         return r;
+    store_say_upgrade(version, sqlite_migrations_n);
     for (size_t to = version + 1; to <= sqlite_migrations_n; to++) {
         r = migrate_to(c, to);
         if (r < 0)
