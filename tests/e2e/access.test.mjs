@@ -192,6 +192,22 @@ suite('access', ({ test }) => {
     });
   });
 
+  test('what is asked of one tenant tells nothing of another', async ({ api, receiver }) => {
+    const shop = await receiver();
+    const [one, two] = [await makeWorld(api, shop), await makeWorld(api, shop)];
+    let tried = 0;
+    for (const operation of api.openapi.operations.filter(({ isTenants, method }) => isTenants && method === 'GET')) {
+      for (const [world, other] of [[one, two], [two, one]]) {
+        const query = operation.parameters.some((one) => one.name === 'limit') ? '?limit=250' : '';
+        const { status, text } = await send(operation, world, { query });
+        assert.equal(status, 200, operation.name);
+        for (const id of Object.values(other.ids)) assert.ok(!text.includes(id), `${operation.name} of ${world.tenant.id} tells of ${id}`);
+        tried++;
+      }
+    }
+    assert.ok(tried >= 20, `${tried} answers`);
+  });
+
   test('another tenant’s cursor shows nothing of that tenant', async ({ api, receiver }) => {
     const shop = await receiver();
     const [world, other] = [await makeWorld(api, shop), await makeWorld(api, shop)];

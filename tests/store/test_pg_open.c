@@ -68,6 +68,24 @@ static void test_a_new_database_gets_the_schema(void **state) {
     assert_opens(url);
 }
 
+/* A database that is spread over machines by tenant finds a tenant's rows together: only what belongs to no
+ * tenant, or may, has another key. */
+static void test_keys_carry_the_tenant(void **state) {
+    (void)state;
+    _cleanup_free_ char *url = url_of("keys", true);
+    assert_opens(url);
+    assert_int_equal(
+        number_of(url,
+                  "SELECT count(*) FROM pg_class c JOIN pg_index i ON i.indrelid=c.oid AND i.indisprimary"
+                  " JOIN pg_attribute a ON a.attrelid=c.oid AND a.attnum=i.indkey[0]"
+                  " WHERE c.relnamespace='public'::regnamespace AND NOT c.relispartition"
+                  " AND a.attname<>'tenant' AND c.relname NOT IN ('api_keys', 'audit', 'marks', 'nodes',"
+                  " 'partitions', 'seal_keys', 'server_keys', 'source_notes', 'tenants', 'workers')"),
+        0);
+    assert_true(number_of(url, "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid=i.indrelid"
+                               " WHERE i.indisprimary AND c.relnamespace='public'::regnamespace") > 20);
+}
+
 static void test_many_may_start_at_once(void **state) {
     (void)state;
     enum { STARTS = 6 };
@@ -178,6 +196,22 @@ static void test_a_neighbouring_version_may_run_beside(void **state) {
     assert_refused(url, -EPROTONOSUPPORT, "newer posthorn");
     /* Nothing was changed by it. */
     assert_int_equal(number_of(url, "SELECT version FROM posthorn_schema"), (int64_t)known + 2);
+}
+
+/* A node that knows only an older schema would not understand the new one. */
+static void test_nodes_of_an_older_version_are_to_stop_first(void **state) {
+    (void)state;
+    _cleanup_free_ char *url = url_of("running", true);
+    make_version(url, 1);
+    run_sql(
+        url,
+        "INSERT INTO nodes (slot, name, version, roles, tiers, lease_until, started_at)"
+        " VALUES (5, 'old', '0', 7, 7, (extract(epoch from clock_timestamp()) * 1000)::bigint + 600000, 1)");
+    assert_refused(url, -EBUSY, "stop them first");
+    assert_int_equal(number_of(url, "SELECT version FROM posthorn_schema"), 1);
+    run_sql(url, "UPDATE nodes SET lease_until=1");
+    assert_opens(url);
+    assert_int_equal(number_of(url, "SELECT version FROM posthorn_schema"), (int64_t)postgres_migrations_n);
 }
 
 static void test_a_migration_that_fails_leaves_nothing(void **state) {
@@ -338,9 +372,11 @@ int main(void) {
     own_server_start(server);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_new_database_gets_the_schema),
+        cmocka_unit_test(test_keys_carry_the_tenant),
         cmocka_unit_test(test_many_may_start_at_once),
         cmocka_unit_test(test_a_neighbouring_version_may_run_beside),
         cmocka_unit_test(test_a_store_of_every_earlier_version_opens_with_its_rows),
+        cmocka_unit_test(test_nodes_of_an_older_version_are_to_stop_first),
         cmocka_unit_test(test_a_migration_that_fails_leaves_nothing),
         cmocka_unit_test(test_a_user_without_rights_is_told),
         cmocka_unit_test(test_a_database_in_another_encoding_is_refused),

@@ -378,8 +378,41 @@ static void test_log_steps_within_an_event(void **state) {
     }
 }
 
+static int add_count(void *arg, const struct dlq_count_row *row) {
+    *(uint64_t *)arg += row->n;
+    return 0;
+}
+
+static void test_counts_of_the_dead_are_the_tenants_own(void **state) {
+    struct fixture *f = *state;
+    uint32_t tenants[2], subs[2];
+    for (int i = 0; i < 2; i++) {
+        tenants[i] = make_tenant(f);
+        subs[i] = make_subscription(f, tenants[i]);
+        for (int k = 0; k <= i; k++) {
+            (void)publish(f, tenants[i], subs[i]);
+            finish_one(f, tenants[i], subs[i], DELIVERY_DLQ);
+        }
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t by_reason[DELIVERY_REASONS] = {0}, listed = 0, foreign = 0;
+        assert_int_equal(store_sum_dlq(f->reader, tenants[i], 0, by_reason), 0);
+        assert_int_equal(by_reason[REASON_ATTEMPTS_EXHAUSTED], i + 1);
+        assert_int_equal(store_list_dlq_counts(f->reader, tenants[i], 0, 0, add_count, &listed), 0);
+        assert_int_equal(listed, i + 1);
+        /* Not by the other's subscription either. */
+        memset(by_reason, 0, sizeof by_reason);
+        assert_int_equal(store_sum_dlq(f->reader, tenants[i], subs[1 - i], by_reason), 0);
+        assert_int_equal(by_reason[REASON_ATTEMPTS_EXHAUSTED], 0);
+        assert_int_equal(store_list_dlq_counts(f->reader, tenants[i], subs[1 - i], 0, add_count, &foreign),
+                         0);
+        assert_int_equal(foreign, 0);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        STORE_TEST(test_counts_of_the_dead_are_the_tenants_own),
         STORE_TEST(test_every_combination_of_filters),
         STORE_TEST(test_with_half_of_it_in_the_log),
         STORE_TEST(test_with_all_of_it_in_the_log),

@@ -308,8 +308,37 @@ static void test_dead_ones_are_counted(void **state) {
     assert_int_equal(dead[REASON_ATTEMPTS_EXHAUSTED], 0);
 }
 
+static int count_row(void *arg, const struct replay_record *row) {
+    (void)row;
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+static void test_another_tenants_are_not_there(void **state) {
+    struct scene c = scene_of(*state);
+    uint32_t other = make_tenant(c.f);
+    struct replay_record row;
+    unsigned own = 0, others = 0;
+    struct id event = publish(c.f, c.tenant, c.sub);
+    finish_one(c.f, c.tenant, c.sub, DELIVERY_DLQ);
+    assert_int_equal(insert_replay(&c, (struct replay_record){.filter.states = 1U << DELIVERY_DLQ}), 0);
+    assert_int_equal(store_list_replays(c.f->reader, c.tenant, 0, 9, count_row, &own), 0);
+    assert_int_equal(store_list_replays(c.f->reader, other, 0, 9, count_row, &others), 0);
+    assert_true(own == 1 && others == 0);
+    assert_int_equal(store_read_replay(c.f->reader, other, c.replay.id, copy_row, &row), -ENOENT);
+    begin(c.f);
+    assert_int_equal(store_cancel_replay(c.f->store, other, c.replay.id), -ENOENT);
+    /* Nor is a delivery to be replayed one by one. */
+    assert_int_equal(
+        store_replay(c.f->store, event.key, c.sub, other, 0, c.f->now, SLICE_LIT("api"), SLICE_LIT("k")),
+        -ENOENT);
+    commit(c.f);
+    assert_int_equal(state_of(c.f, c.tenant, event, c.sub), DELIVERY_DLQ);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        STORE_TEST(test_another_tenants_are_not_there),
         STORE_TEST(test_every_walk_finds_each_once_whatever_its_step),
         STORE_TEST(test_counting_keeps_to_its_budget),
         STORE_TEST(test_filters),
