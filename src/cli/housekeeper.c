@@ -19,7 +19,7 @@ enum {
     RETAIN_PAUSE_MS_MIN = 2,
     SEEN_EVERY_MS = 3600000, /* so often the store is told that this worker lives */
     HOUSE_EVERY_MS = 5000,   /* the store's own work */
-    LOG_EVERY_MS = 5000,     /* how far the logs by subscription and type are behind */
+    LOG_EVERY_MS = 5000,     /* from one round's beginning to the next's */
     LOG_STEP_PAUSE_MS = 5,   /* between steps the writer serves others */
     LOG_AGE_MS = 1000,       /* of an event that is taken into them: by then its own transaction has ended */
     LOG_ROUND_MS = 2500,     /* then its steps become longer */
@@ -32,7 +32,7 @@ enum {
     COUNT_RESTS = 100, /* times as long as it took: a hundredth of a core at most */
 };
 
-/* The logs up to some moment, in steps that are as short as it can be done with. */
+/* The logs by subscription and type up to some moment, in steps that are as short as it can be done with. */
 struct log_round {
     int64_t began_us, slow_us; /* when its steps are made longer next */
     uint64_t upto_key;
@@ -216,7 +216,8 @@ static void log_returned(struct loop_message *m) {
     struct housekeeper *h = (struct housekeeper *)((char *)m - offsetof(struct housekeeper, logged));
     h->logging = false;
     pace_log(&h->log_round, h->log_more);
-    in_ms(h, &h->log_timer, h->log_more ? LOG_STEP_PAUSE_MS : LOG_EVERY_MS);
+    int64_t rest_ms = LOG_EVERY_MS - (clock_mono_us() - h->log_round.began_us) / 1000;
+    in_ms(h, &h->log_timer, h->log_more || rest_ms < LOG_STEP_PAUSE_MS ? LOG_STEP_PAUSE_MS : rest_ms);
     end_when_idle(h);
 }
 
