@@ -54,8 +54,8 @@ const char *const sqlite_migrations[] = {sqlite_001_initial,
                                          sqlite_017_last_keys};
 const size_t sqlite_migrations_n = sizeof sqlite_migrations / sizeof sqlite_migrations[0];
 
-const char *const postgres_migrations[] = {postgres_001_initial, postgres_002_sealed_server_keys,
-                                           postgres_003_sealed_headers, postgres_004_tier_changes,
+const char *const postgres_migrations[] = {postgres_001_initial,           postgres_002_sealed_server_keys,
+                                           postgres_003_sealed_headers,    postgres_004_tier_changes,
                                            postgres_005_control_retention, postgres_006_last_keys};
 const size_t postgres_migrations_n = sizeof postgres_migrations / sizeof postgres_migrations[0];
 const size_t postgres_runs_from[] = {1, 2, 3, 3, 5, 5};
