@@ -441,6 +441,38 @@ static void test_a_job_does_not_go_back(void **state) {
     fixture_open(f);
 }
 
+/* Who does not know yet of a change before the job would pass somebody over. */
+static void test_a_job_waits_for_the_changes_before_it(void **state) {
+    struct fixture *f = *state;
+    struct node a, b;
+    struct feed_position p;
+    struct fanout_job job;
+    join(f, &a, 7, LEASE_MS);
+    join(f, &b, 7, LEASE_MS);
+    fixture_close(f);
+    f->store = a.store;
+    uint32_t tenant = make_tenant(f);
+    (void)changes(&b, NULL, &p);
+    store_feed_applied(b.store, &p);
+    (void)make_subscription(f, tenant);
+    struct id event = make_event(f, tenant, (struct event_spec){0});
+    insert_job(&a, tenant, event);
+    assert_int_equal(store_commit(a.store), 0);
+    assert_int_equal(store_begin(b.store), 0);
+    assert_int_equal(store_take_job(b.store, 0, &job), -ENOENT);
+    assert_int_equal(store_commit(b.store), 0);
+    assert_int_equal(changes(&b, NULL, &p), 1);
+    store_feed_applied(b.store, &p);
+    assert_int_equal(store_begin(b.store), 0);
+    assert_int_equal(store_take_job(b.store, 0, &job), 0);
+    assert_int_equal(store_commit(b.store), 0);
+    assert_true(job.event_key == event.key);
+    f->store = NULL;
+    leave(&b);
+    leave(&a);
+    fixture_open(f);
+}
+
 /* Each job is worked on by one node at a time: another takes the next one, and does not wait. */
 static void test_a_job_is_one_nodes_at_a_time(void **state) {
     struct fixture *f = *state;
@@ -612,6 +644,7 @@ int main(void) {
         STORE_TEST(test_one_node_has_a_duty),
         STORE_TEST(test_a_job_does_not_go_back),
         STORE_TEST(test_a_change_of_a_tier_is_open_until_all_have_it),
+        STORE_TEST(test_a_job_waits_for_the_changes_before_it),
         STORE_TEST(test_a_job_is_one_nodes_at_a_time),
         STORE_TEST(test_no_job_is_numbered_behind_who_has_asked_for_the_last),
     };
