@@ -86,6 +86,18 @@ static void test_keys_carry_the_tenant(void **state) {
                                " WHERE i.indisprimary AND c.relnamespace='public'::regnamespace") > 20);
 }
 
+/* Whatever the database is set to, a commit that was answered is on its disk. */
+static void test_commits_are_durable(void **state) {
+    (void)state;
+    _cleanup_free_ char *url = url_of("durable", true);
+    run_sql(url, "ALTER DATABASE durable SET synchronous_commit=off");
+    assert_int_equal(number_of(url, "SELECT (current_setting('synchronous_commit')='on')::int"), 1);
+    run_sql(
+        url,
+        "ALTER DATABASE durable SET synchronous_commit=local"); /* on the disk, by choice not on others' */
+    assert_int_equal(number_of(url, "SELECT (current_setting('synchronous_commit')='local')::int"), 1);
+}
+
 static void test_many_may_start_at_once(void **state) {
     (void)state;
     enum { STARTS = 6 };
@@ -373,6 +385,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_new_database_gets_the_schema),
         cmocka_unit_test(test_keys_carry_the_tenant),
+        cmocka_unit_test(test_commits_are_durable),
         cmocka_unit_test(test_many_may_start_at_once),
         cmocka_unit_test(test_a_neighbouring_version_may_run_beside),
         cmocka_unit_test(test_a_store_of_every_earlier_version_opens_with_its_rows),
