@@ -250,8 +250,8 @@ describe('nodes come and go', () => {
     const stopped = nodes[1].stop();
     events.push(...(await publishOn(views.slice(0, 1), 10)));
     await cluster.settled([nodes[0]]);
-    assert.match(nodes[1].stderr, /partitions were given away/);
     assert.deepEqual(await stopped, { code: 0, signal: null });
+    assert.match(nodes[1].stderr, /partitions were given away/);
     await arrived(receiver, events, subscriptions);
     assert.equal(receiver.requests.length, 400, 'nothing was sent twice');
     assert.doesNotMatch(nodes[0].stderr, /lease run out/);

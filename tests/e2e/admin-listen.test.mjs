@@ -6,10 +6,11 @@ import { describe } from 'node:test';
 import { Api } from './lib/api.mjs';
 import { LOOPBACK_FLAGS } from './lib/server.mjs';
 import { lifecycleTest } from './lib/suite.mjs';
+import { waitFor } from './lib/wait.mjs';
 
 /** The same server, asked at the operator's address. */
-function adminOf(server) {
-  const url = server.stderr.match(/served apart url=(\S+)/)[1];
+async function adminOf(server) {
+  const [, url] = await waitFor(() => server.stderr.match(/served apart url=(\S+)\n/), { what: 'the log to tell the address' });
   return new Api({ url, adminKey: server.adminKey });
 }
 
@@ -17,7 +18,7 @@ describe('admin-listen', () => {
   lifecycleTest('serves publishing and health in public, and all else apart', async ({ start }) => {
     const server = await start({ flags: [...LOOPBACK_FLAGS, '--admin-listen', '127.0.0.1:0'] });
     const open = new Api(server);
-    const admin = adminOf(server);
+    const admin = await adminOf(server);
     const tenant = await admin.createTenant();
     const body = { type: 'invoice.paid', data: 1 };
     await open.expect(202, 'POST', `${tenant.path}/events`, { body });

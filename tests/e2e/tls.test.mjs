@@ -159,7 +159,7 @@ describe('TLS', () => {
     assert.match(admin.stderr, /admin-listen \[::\]:0: is not a loopback address/);
     await put(first);
     const server = await start({ flags: [...flags(), '--admin-listen', '127.0.0.1:0'] });
-    assert.match(server.stderr, /control plane is served apart url=https:\/\//);
+    await waitFor(() => /control plane is served apart url=https:\/\//.test(server.stderr), { what: 'the log to tell of it' });
     assert.equal(await nameOf(server.url), 'first');
   });
 });

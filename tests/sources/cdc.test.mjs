@@ -200,7 +200,7 @@ describe('change data capture', { concurrency: 4 }, () => {
     await shop.stopped(reason);
     await shop.restart({ 'accept-gap': position });
     await waitFor(async () => (await shop.status()).state === 'running', { what: 'it to go on' });
-    assert.match(shop.server.log, /gap of a source was accepted/);
+    await waitFor(() => /gap of a source was accepted/.test(shop.server.log), { what: () => `the log to tell of the gap\n${shop.server.log}` });
     await shop.sql(emit({ type: 'behind', data: 1 }));
     await shop.caughtUp();
     assert.deepEqual((await shop.events()).map(({ type }) => type), ['before', 'behind']);

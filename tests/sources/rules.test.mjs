@@ -299,7 +299,7 @@ test('a password comes from a file, and is told nowhere', async () => {
     const wrong = url.replace('relay@', 'relay:s3cret%2Fwrong@');
     await drains.server({ url: wrong }, {}, async (api, server) => {
       await waitFor(async () => (await api.get('/readyz')).sources[0].state === 'failing', { what: 'the source to fail' });
-      assert.match(server.log, /Access denied/);
+      await waitFor(() => /Access denied/.test(server.log), { what: () => `the log to tell\n${server.log}` });
       assert.ok(!/s3cret|wrong/.test(server.log), server.log);
     });
   } finally {

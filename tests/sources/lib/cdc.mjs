@@ -84,7 +84,8 @@ export class Shop {
   async stopped(reason) {
     const standsStill = (status) => status.state === 'failing' && reason.test(status.reason ?? '');
     await waitFor(async () => standsStill(await this.status()), { what: () => `/readyz to say ${reason}\n${this.server.log}` });
-    return this.server.log.split('\n').filter((line) => reason.test(line)).at(-1);
+    // The log comes another way than answers do, and may be behind them.
+    return waitFor(() => this.server.log.split('\n').slice(0, -1).findLast((line) => reason.test(line)), { what: () => `the log to say ${reason}\n${this.server.log}` });
   }
 
   /** The events of a tenant, oldest first. */
