@@ -1,5 +1,6 @@
 /* Liveness, readiness, metrics, and the front page. */
 #include "api/routes.h"
+#include "base/clock.h"
 
 static const double OVERLOADED = 0.9; /* of the writer's queue */
 
@@ -39,6 +40,9 @@ void route_readyz(struct request *r) {
         return;
     if (store_reader_ping(reader) < 0) {
         request_problem(r, 503, "The store does not answer.");
+        request_header(r, "Retry-After", "5");
+    } else if (writer_fails(r->o->writer, clock_mono_us())) {
+        request_problem(r, 503, "The store takes no writes; the log says why (a full disk?).");
         request_header(r, "Retry-After", "5");
     } else if (writer_load(r->o->writer) > OVERLOADED) {
         request_problem(r, 503, "Overloaded: the queue of requests that wait for the disk is nearly full.");

@@ -11,7 +11,11 @@
 
 /* A transaction holds at most this many jobs, so that the first of them is not kept waiting by an endless
  * stream. */
-enum { JOBS_A_BATCH = 4096, QUIET_JOBS_MAX = 8 };
+enum {
+    JOBS_A_BATCH = 4096,
+    QUIET_JOBS_MAX = 8,
+    FAILING_LEAST = 3, /* transactions: fewer may be chance */
+};
 
 struct writer {
     struct store *store;
@@ -23,8 +27,8 @@ struct writer {
     size_t admitted; /* jobs in the queue that count against queue_max */
     size_t queue_max;
     bool stopping;
-    int64_t failed,
-        failed_us; /* transactions, and the last of them; until it is said that they succeed again */
+    /* Transactions, and the last of them; until it is said that they succeed again. */
+    _Atomic int64_t failed, failed_us;
     struct log_again again;
     void (*ended)(void *arg, bool committed);
     void *ended_arg;
@@ -130,16 +134,21 @@ static enum store_load load_after(struct writer *w, size_t jobs) {
 static void tell(struct writer *w, int r, size_t jobs, int64_t mono_us) {
     int64_t left_out;
     if (r < 0) {
-        w->failed++;
-        w->failed_us = mono_us;
+        atomic_store(&w->failed_us, mono_us);
+        atomic_fetch_add(&w->failed, 1);
         if (log_again(&w->again, r, mono_us, &left_out))
             log_error("a transaction failed; its requests are answered with the error and had no effect",
                       log_str("error", strerror(-r)), log_int("jobs", (int64_t)jobs),
                       log_int("left_out", left_out));
     } else if (w->failed && mono_us - w->failed_us >= (int64_t)LOG_AGAIN_MS * 1000) {
         log_info("transactions succeed again", log_int("failed", w->failed));
-        w->failed = 0;
+        atomic_store(&w->failed, 0);
     }
+}
+
+bool writer_fails(struct writer *w, int64_t mono_us) {
+    return atomic_load(&w->failed) >= FAILING_LEAST &&
+           mono_us - atomic_load(&w->failed_us) < (int64_t)LOG_AGAIN_MS * 1000;
 }
 
 static void *writer_main(void *arg) {

@@ -44,3 +44,6 @@ void writer_stop(struct writer *w);
 
 /* How full the bounded queue is, 0…1. From any thread. */
 double writer_load(struct writer *w);
+/* Whether transactions have failed lately, the last of them within five seconds before mono_us: a disk that
+ * is full, a database that is away. From any thread. */
+bool writer_fails(struct writer *w, int64_t mono_us);

@@ -184,6 +184,10 @@ lifecycleTest('a file that may not grow: 503, no event is counted that was refus
     refused += answers.filter(({ status }) => status === 503).length;
     return refused >= 300;
   }, { what: 'the store to be full' });
+  await waitFor(async () => {
+    await publish();
+    return (await api.request('GET', '/readyz', { key: null })).status === 503;
+  }, { what: 'it to be no longer ready' });
   const { text } = await api.request('GET', '/metrics');
   const deliveries = (await tenant.all('/deliveries')).length;
   assert.equal(Number(/^posthorn_deliveries_pending (\d+)$/m.exec(text)[1]), deliveries);

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "store/writer.h"
 
 enum { QUEUE_MAX = 3, LIMIT_MS = 30000, JOBS = 3 };
@@ -167,7 +168,9 @@ static void test_a_storage_error_voids_all_and_all_are_told(void **state) {
             assert_int_equal(jobs[k].result, errors[i]);
         assert_false(jobs[2].has_run);
         assert_int_equal(subscriptions(&b), 0);
+        assert_int_equal(writer_fails(b.w, clock_mono_us()), i == COUNT(errors) - 1);
     }
+    assert_false(writer_fails(b.w, clock_mono_us() + LOG_AGAIN_MS * 1000));
     struct job after = job_that_says(&b, 0);
     assert_int_equal(writer_submit(b.w, &after.job), 0);
     let_go(&b, 1);
