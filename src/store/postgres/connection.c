@@ -46,8 +46,10 @@ static int errno_of(const char *sqlstate) {
 static int lost(struct pg *c, int r) {
     c->broken = true;
     c->pending_n = 0;
-    if (!c->error)
+    if (!c->error) {
         c->error = r;
+        c->sqlstate[0] = '\0'; /* an earlier one's, that a savepoint has undone */
+    }
     return r;
 }
 
