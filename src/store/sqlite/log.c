@@ -224,13 +224,14 @@ static void sort(struct log *l, unsigned *work) {
 
 static int enter_slice(struct connection *c, enum log_name name, struct log *l, unsigned *work) {
     struct log_progress *p = &l->now;
-    for (; p->at<p->n && * work> 0; p->at++) {
+    while (p->at<p->n && * work> 0) {
         const struct log_entry *e = &l->entries[p->at];
         int r = enter(c, name, e);
         if (r < 0)
             return r;
         bool same_page = p->at > 0 && e[-1].which == e->which;
         spend(work, same_page ? 1 : 1 + WORK_OF_A_PAGE);
+        p->at++;
     }
     return 0;
 }
