@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <sqlite3.h>
 #include <string.h>
 
 #include "own_server.h"
@@ -83,6 +84,25 @@ bool fixture_is_sqlite(const struct fixture *f) {
 char *fixture_path(const struct fixture *f) {
     assert_true(fixture_is_sqlite(f));
     return strdup(f->url + strlen("sqlite:"));
+}
+
+int64_t number_in_file(const char *path, const char *sql) {
+    sqlite3 *db = NULL;
+    sqlite3_stmt *st = NULL;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+    int64_t n = sqlite3_column_int64(st, 0);
+    sqlite3_finalize(st);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    return n;
+}
+
+int64_t fixture_number(const struct fixture *f, const char *sql) {
+    if (!fixture_is_sqlite(f))
+        return number_of(f->url, sql);
+    _cleanup_free_ char *path = fixture_path(f);
+    return number_in_file(path, sql);
 }
 
 void fixture_unlock(struct store *s) {

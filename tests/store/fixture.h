@@ -38,6 +38,9 @@ int fixture_end(void **state);
 
 bool fixture_is_sqlite(const struct fixture *f);
 char *fixture_path(const struct fixture *f); /* of the SQLite file; the caller frees it */
+/* What a query for one number answers, on a connection of its own. */
+int64_t fixture_number(const struct fixture *f, const char *sql);
+int64_t number_in_file(const char *path, const char *sql); /* of an SQLite file */
 /* Closes and opens the store again, as a restart does. */
 void fixture_close(struct fixture *f);
 void fixture_open(struct fixture *f);

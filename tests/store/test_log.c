@@ -2,7 +2,6 @@
  * deleted or started anew meanwhile, lists show each row once and the store stays whole. */
 #include "fixture.h"
 
-#include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -305,19 +304,6 @@ static void test_what_is_undone_during_a_batch(void **state) {
 
 /* ---- more than a batch holds ---- */
 
-static int64_t number_of(struct fixture *f, const char *sql) {
-    _cleanup_free_ char *path = fixture_path(f);
-    sqlite3 *db;
-    sqlite3_stmt *st;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
-    int64_t n = sqlite3_column_int64(st, 0);
-    sqlite3_finalize(st);
-    assert_int_equal(sqlite3_close(db), SQLITE_OK);
-    return n;
-}
-
 static void insert_wide(struct fixture *f, uint64_t event_key, uint32_t tenant, uint32_t from,
                         uint32_t upto) {
     begin(f);
@@ -351,15 +337,15 @@ static void test_an_event_wider_than_a_batch(void **state) {
         begin(f);
         assert_int_equal(store_extend_log(f->store, id_key_at(f->now), 3000, &more), 0);
         commit(f);
-        assert_true(number_of(f, logged) == WIDE || number_of(f, mark) < (int64_t)event.key);
-        if (!came_late && number_of(f, logged) >= WIDE * 4 / 5) {
+        assert_true(fixture_number(f, logged) == WIDE || fixture_number(f, mark) < (int64_t)event.key);
+        if (!came_late && fixture_number(f, logged) >= WIDE * 4 / 5) {
             came_late = true;
             for (size_t i = 0; i < COUNT(left_out); i++)
                 insert_wide(f, event.key, tenant, left_out[i], left_out[i] + 1);
         }
     }
     assert_true(came_late);
-    assert_int_equal(number_of(f, logged), WIDE);
+    assert_int_equal(fixture_number(f, logged), WIDE);
 }
 
 int main(void) {

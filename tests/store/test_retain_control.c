@@ -1,11 +1,9 @@
 /* What the control plane leaves behind goes after its time, in bounded steps; what is asked for stays. */
 #include "fixture.h"
 
-#include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "own_server.h"
 #include "settle/retention.h"
 
 static const struct retention_policy year = {.audit_days = 365, .key_days = 90};
@@ -25,20 +23,7 @@ static void sweep(struct fixture *f, struct retention_policy policy) {
 }
 
 static int64_t workers_there(struct fixture *f) {
-    static const char sql[] = "SELECT count(*) FROM workers";
-    if (!fixture_is_sqlite(f))
-        return number_of(f->url, sql);
-    char *path = fixture_path(f);
-    sqlite3 *db = NULL;
-    sqlite3_stmt *st = NULL;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
-    int64_t n = sqlite3_column_int64(st, 0);
-    sqlite3_finalize(st);
-    assert_int_equal(sqlite3_close(db), SQLITE_OK);
-    free(path);
-    return n;
+    return fixture_number(f, "SELECT count(*) FROM workers");
 }
 
 /* ---- the audit ---- */

@@ -84,18 +84,6 @@ static void run_on_file(const char *path, const char *sql) {
     assert_int_equal(sqlite3_close(db), SQLITE_OK);
 }
 
-static int64_t number_in_file(const char *path, const char *sql) {
-    sqlite3 *db = NULL;
-    sqlite3_stmt *st = NULL;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
-    int64_t n = sqlite3_column_int64(st, 0);
-    sqlite3_finalize(st);
-    assert_int_equal(sqlite3_close(db), SQLITE_OK);
-    return n;
-}
-
 /* Behind the store's back. */
 static void alter(struct fixture *f, const char *sql) {
     if (!fixture_is_sqlite(f)) {
@@ -105,15 +93,6 @@ static void alter(struct fixture *f, const char *sql) {
     char *path = fixture_path(f);
     run_on_file(path, sql);
     free(path);
-}
-
-static int64_t number(struct fixture *f, const char *sql) {
-    if (!fixture_is_sqlite(f))
-        return number_of(f->url, sql);
-    char *path = fixture_path(f);
-    int64_t n = number_in_file(path, sql);
-    free(path);
-    return n;
 }
 
 static void insert_secret(struct fixture *f, uint32_t tenant, uint32_t sub) {
@@ -174,7 +153,7 @@ static void test_two_seals_of_one_secret_differ(void **state) {
     struct fixture *f = *state;
     start_with(f, 50);
     fixture_close(f);
-    assert_int_equal(number(f, "SELECT count(DISTINCT substr(sealed, 2, 12)) FROM secrets"), 50);
+    assert_int_equal(fixture_number(f, "SELECT count(DISTINCT substr(sealed, 2, 12)) FROM secrets"), 50);
     assert_int_equal(open_with(f, "A", NULL), 0);
 }
 
@@ -364,7 +343,7 @@ static void test_the_document_leaves_with_its_subscription(void **state) {
     assert_int_equal(store_delete_subscription(f->store, sub, f->now), 0);
     commit(f);
     fixture_close(f);
-    assert_int_equal(number(f, "SELECT count(*) FROM subscriptions WHERE doc<>'{}'"), 0);
+    assert_int_equal(fixture_number(f, "SELECT count(*) FROM subscriptions WHERE doc<>'{}'"), 0);
     assert_int_equal(open_with(f, "A", NULL), 0);
 }
 
@@ -446,7 +425,7 @@ static void test_plain_server_keys_are_sealed_and_erased(void **state) {
     assert_int_equal(resealed, 1);
     assert_server_key(f, "receipts", 'c');
     assert_false(found_in_files(f, letters, 16));
-    assert_int_equal(number(f, "SELECT count(*) FROM server_keys WHERE seal_key IS NULL"), 0);
+    assert_int_equal(fixture_number(f, "SELECT count(*) FROM server_keys WHERE seal_key IS NULL"), 0);
 }
 
 /* ---- headers ---- */
@@ -528,8 +507,8 @@ static void test_headers_are_sealed(void **state) {
     assert_false(found_in_files(f, needle, 16));
     fixture_close(f);
     assert_false(found_in_files(f, needle, 16));
-    assert_int_equal(number(f, "SELECT count(*) FROM subscriptions WHERE headers IS NOT NULL"
-                               " AND doc LIKE '%\"headers\":{},%'"),
+    assert_int_equal(fixture_number(f, "SELECT count(*) FROM subscriptions WHERE headers IS NOT NULL"
+                                       " AND doc LIKE '%\"headers\":{},%'"),
                      1);
     assert_int_equal(open_with(f, "A", NULL), 0);
     assert_int_equal(read_sent(f, event, sub), 7);
@@ -547,7 +526,7 @@ static void test_a_document_is_what_it_was_with_its_headers(void **state) {
     set_doc(f, sub, "{}");
     assert_doc(f, sub, "{}");
     fixture_close(f);
-    assert_int_equal(number(f, "SELECT count(*) FROM subscriptions WHERE headers IS NOT NULL"), 0);
+    assert_int_equal(fixture_number(f, "SELECT count(*) FROM subscriptions WHERE headers IS NOT NULL"), 0);
     assert_int_equal(open_with(f, "A", NULL), 0);
     struct subscription_record change = {.no = sub + 100, .doc = slice_of(doc_with_headers)};
     begin(f);
@@ -630,8 +609,9 @@ static void test_plain_headers_are_sealed_and_erased(void **state) {
     fixture_close(f);
     snprintf(sql, sizeof sql, "SELECT count(*) FROM attempts WHERE %s",
              file ? "typeof(request_headers)='text'" : "request_headers_clear IS NOT NULL");
-    assert_int_equal(number(f, sql), 0);
-    assert_int_equal(number(f, "SELECT count(*) FROM attempts WHERE request_headers IS NOT NULL"), MANY / 2);
+    assert_int_equal(fixture_number(f, sql), 0);
+    assert_int_equal(fixture_number(f, "SELECT count(*) FROM attempts WHERE request_headers IS NOT NULL"),
+                     MANY / 2);
     assert_int_equal(open_with(f, "A", &resealed), 0);
     assert_int_equal(resealed, 0);
 }
@@ -674,8 +654,9 @@ static void test_kill_while_headers_are_sealed(void **state) {
         assert_doc(f, sub, doc_with_headers);
         assert_int_equal(read_sent(f, event, sub), 7);
         fixture_close(f);
-        assert_int_equal(number(f, "SELECT count(*) FROM attempts WHERE typeof(request_headers)='blob'"),
-                         ATTEMPTS);
+        assert_int_equal(
+            fixture_number(f, "SELECT count(*) FROM attempts WHERE typeof(request_headers)='blob'"),
+            ATTEMPTS);
     }
     assert_true(deaths > 5 && n < STEPS_MAX);
     assert_int_equal(open_with(f, "A", NULL), 0);

@@ -637,14 +637,20 @@ static void assert_metric(struct metrics *m, const char *line) {
     buf_free(&out);
 }
 
+/* A hundred places, and what the lanes count. */
+static struct metrics *begin_counted(struct fixture *f) {
+    struct metrics *m = metrics_new();
+    assert_non_null(m);
+    begin(f, 100);
+    lanes_free(f->ls);
+    assert_int_equal(lanes_new(f->tenants, 100, MARGIN_MS, m, &f->ls), 0);
+    return m;
+}
+
 static void test_a_new_tier_takes_its_places_along(void **state) {
     (void)state;
     struct fixture f;
-    begin(&f, 100);
-    lanes_free(f.ls);
-    struct metrics *m = metrics_new();
-    assert_non_null(m);
-    assert_int_equal(lanes_new(f.tenants, 100, MARGIN_MS, m, &f.ls), 0);
+    struct metrics *m = begin_counted(&f);
     add(&f, 1, 1, TIER_BULK, 2);
     assert_int_equal(run(&f, NOW, 100), 2);
     assert_metric(m, "{tier=\"bulk\"} 2\n");
@@ -661,11 +667,7 @@ static void test_a_new_tier_takes_its_places_along(void **state) {
 static void test_a_removed_lane_leaves_the_gauge(void **state) {
     (void)state;
     struct fixture f;
-    begin(&f, 100);
-    lanes_free(f.ls);
-    struct metrics *m = metrics_new();
-    assert_non_null(m);
-    assert_int_equal(lanes_new(f.tenants, 100, MARGIN_MS, m, &f.ls), 0);
+    struct metrics *m = begin_counted(&f);
     add(&f, 1, 1, TIER_STANDARD, 10);
     run(&f, NOW, 100);
     for (uint64_t i = 0; i < 10; i++)
@@ -691,11 +693,7 @@ static void resume(struct fixture *f, struct lane_start start, uint32_t cap, int
 static void test_what_holds_a_lane_back_is_counted(void **state) {
     (void)state;
     struct fixture f;
-    begin(&f, 100);
-    lanes_free(f.ls);
-    struct metrics *m = metrics_new();
-    assert_non_null(m);
-    assert_int_equal(lanes_new(f.tenants, 100, MARGIN_MS, m, &f.ls), 0);
+    struct metrics *m = begin_counted(&f);
     add(&f, 1, 1, TIER_STANDARD, 2);
     add(&f, 2, 1, TIER_STANDARD, 2);
     assert_int_equal(run(&f, NOW, 100), 4);
